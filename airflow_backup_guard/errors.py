@@ -1,0 +1,84 @@
+"""Every error the package raises on purpose: what happened, to what, and what to do about it."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class BackupGuardError(Exception):
+    """Root of all errors of this package.
+
+    ``retryable`` is a property of the type: True where the same call may succeed later without anybody
+    changing anything, so that Airflow retries make sense.
+    """
+
+    retryable: ClassVar[bool] = False
+
+    def __init__(self, message: str, *, remedy: str = "") -> None:
+        self.message = message
+        self.remedy = remedy
+        super().__init__(f"{message} {remedy}".strip())
+
+
+class InvalidPlan(BackupGuardError, ValueError):
+    """A value of a plan, a calendar, a limit or an option is not one that is allowed."""
+
+    def __init__(self, field: str, value: object, allowed: str) -> None:
+        self.field = field
+        self.value = value
+        self.allowed = allowed
+        super().__init__(f"{field}: {value!r} is not valid.", remedy=f"Allowed: {allowed}.")
+
+
+class SourceUnavailable(BackupGuardError):
+    """The database cannot be reached, or the connection to it broke."""
+
+    retryable = True
+
+
+class SourceBusy(BackupGuardError):
+    """The database cannot take a backup now: another one runs, or no WAL sender or slot is free."""
+
+    retryable = True
+
+
+class SourceUnsuitable(BackupGuardError):
+    """The database, as it is set up, cannot be backed up this way: version, role, privilege, pg_hba.conf."""
+
+
+class RepositoryUnavailable(BackupGuardError):
+    """The repository cannot be reached or does not exist."""
+
+    retryable = True
+
+
+class RepositoryDenied(BackupGuardError):
+    """The repository refuses our credentials or permissions."""
+
+
+class RepositoryFull(BackupGuardError):
+    """The repository has no space left."""
+
+
+class ObjectMissing(BackupGuardError):
+    """An object that should be in the repository is not there."""
+
+
+class ObjectExists(BackupGuardError):
+    """An object that must be written only once is there already."""
+
+
+class BackupMissing(BackupGuardError):
+    """No backup by this id or description is visible in the repository."""
+
+
+class BackupStopped(BackupGuardError):
+    """The backup was stopped on purpose, by a person, a signal, or a limit of its plan."""
+
+
+class BackupDamaged(BackupGuardError):
+    """What is stored is not what was backed up."""
+
+
+class RestoreRefused(BackupGuardError):
+    """The restore would overwrite something, or cannot fit where it was asked to go."""

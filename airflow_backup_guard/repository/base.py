@@ -1,0 +1,72 @@
+"""What a repository owes its callers: a small protocol that local disks, S3 and memory keep alike.
+
+Keys are relative, separated by ``/``, and never start with ``/`` or contain ``.`` or ``..`` parts.
+All methods are safe to call from several threads at once. Errors: ``RepositoryUnavailable``,
+``RepositoryDenied``, ``RepositoryFull``, ``ObjectMissing``, ``ObjectExists`` from :mod:`airflow_backup_guard.errors`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import BinaryIO, Protocol
+
+
+@dataclass(frozen=True)
+class ObjectInfo:
+    """One stored object as a listing shows it; ``size`` in bytes, ``modified`` in UTC."""
+
+    key: str
+    size: int
+    modified: datetime
+
+
+@dataclass(frozen=True)
+class StoredObject:
+    """One object as its writer knows it; ``size`` in bytes, ``sha256`` as lower-case hex."""
+
+    key: str
+    size: int
+    sha256: str
+
+
+class ObjectWriter(AbstractContextManager["ObjectWriter"], Protocol):
+    """One object being written. Leaving the context without ``commit`` aborts, so that nothing is left."""
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Append; may block while the repository is slower than the caller. Memory stays bounded."""
+
+    def commit(self) -> StoredObject:
+        """Make the object durable and visible, whole; on return it survives a crash of this machine."""
+
+    def abort(self) -> None:
+        """Drop what was written. Idempotent; does nothing after ``commit``."""
+
+
+class Repository(Protocol):
+    """Where backups live."""
+
+    url: str
+
+    def writer(self, key: str) -> ObjectWriter:
+        """Start an object of unknown size. It is invisible until committed and then replaces any other."""
+
+    def put(self, key: str, data: bytes, *, if_absent: bool = False) -> StoredObject:
+        """Store a small object atomically; with ``if_absent``, ``ObjectExists`` if the key is taken."""
+
+    def reader(self, key: str) -> BinaryIO:
+        """Open an object for one sequential read; ``ObjectMissing`` if it is not there. The caller closes it."""
+
+    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+        """Committed objects whose key starts with ``prefix``, sorted by key."""
+
+    def delete(self, key: str) -> None:
+        """Remove an object; one that is not there is not an error."""
+
+    def abort_writes(self, prefix: str) -> int:
+        """Drop what writers that died left open under ``prefix``; returns how many. Call only when none lives."""
+
+    def free_bytes(self) -> int | None:
+        """Space left in bytes, or None where the notion does not apply."""
