@@ -46,6 +46,16 @@ class SourceUnsuitable(BackupGuardError):
     """The database, as it is set up, cannot be backed up this way: version, role, privilege, pg_hba.conf."""
 
 
+class PreflightFailed(BackupGuardError):
+    """A check before the backup failed, and will fail again until somebody changes something."""
+
+
+class PreflightNotYet(PreflightFailed):
+    """A check before the backup failed for a reason that passes: another backup, a server that restarts."""
+
+    retryable = True
+
+
 class RepositoryUnavailable(BackupGuardError):
     """The repository cannot be reached or does not exist."""
 

@@ -1,8 +1,9 @@
 """What a repository owes its callers: a small protocol that local disks, S3 and memory keep alike.
 
-Keys are relative, separated by ``/``, and never start with ``/`` or contain ``.`` or ``..`` parts.
-All methods are safe to call from several threads at once. Errors: ``RepositoryUnavailable``,
-``RepositoryDenied``, ``RepositoryFull``, ``ObjectMissing``, ``ObjectExists`` from :mod:`airflow_backup_guard.errors`.
+Keys are relative, their parts separated by ``/``; no part is empty or starts with ``.`` (:mod:`.keys`), and
+no key is also the folder of another. All methods are safe to call from several threads at once. Errors:
+``RepositoryUnavailable``, ``RepositoryDenied``, ``RepositoryFull``, ``ObjectMissing``, ``ObjectExists`` from
+:mod:`airflow_backup_guard.errors`.
 """
 
 from __future__ import annotations
@@ -44,6 +45,10 @@ class ObjectWriter(AbstractContextManager["ObjectWriter"], Protocol):
     def abort(self) -> None:
         """Drop what was written. Idempotent; does nothing after ``commit``."""
 
+    def __exit__(self, *exception: object) -> None:
+        """Abort what was not committed."""
+        self.abort()
+
 
 class Repository(Protocol):
     """Where backups live."""
@@ -57,7 +62,7 @@ class Repository(Protocol):
         """Store a small object atomically; with ``if_absent``, ``ObjectExists`` if the key is taken."""
 
     def reader(self, key: str) -> BinaryIO:
-        """Open an object for one sequential read; ``ObjectMissing`` if it is not there. The caller closes it."""
+        """Open an object for one sequential read, ``ObjectMissing`` if there is none. The caller closes it."""
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         """Committed objects whose key starts with ``prefix``, sorted by key."""
@@ -66,7 +71,7 @@ class Repository(Protocol):
         """Remove an object; one that is not there is not an error."""
 
     def abort_writes(self, prefix: str) -> int:
-        """Drop what writers that died left open under ``prefix``; returns how many. Call only when none lives."""
+        """Drop what dead writers left open under ``prefix``; returns how many. Call only when none lives."""
 
     def free_bytes(self) -> int | None:
         """Space left in bytes, or None where the notion does not apply."""

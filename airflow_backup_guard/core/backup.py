@@ -1,0 +1,276 @@
+"""What a backup is: the snapshot it starts from, the record that makes it visible, and where its parts lie.
+
+Keys below a repository's root::
+
+    records/<plan>/<backup_id>.json        written last; a backup is visible if and only if this exists
+    attempts/<plan>/<backup_id>.json       written by the snapshot, removed once the record is there
+    backups/<plan>/<backup_id>/…           the archives, backup_manifest, WAL and telemetry
+    verifications/<plan>/<backup_id>.json  the latest verification
+
+Kinds come first so that one listing of a short prefix finds every backup of every plan.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from functools import cache
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from airflow_backup_guard.core.lsn import LSN
+from airflow_backup_guard.errors import BackupDamaged
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
+
+FORMAT = 1
+"""Version of the stored format; a reader refuses a newer one."""
+
+_BACKUP_ID = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{4}", re.ASCII)
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Who a database cluster is. ``server_version`` is like 180006; ``wal_segment_size`` in bytes."""
+
+    system_identifier: str
+    server_version: int
+    timeline: int
+    wal_segment_size: int
+    data_checksums: bool
+
+    @property
+    def major(self) -> int:
+        """Major version, such as 18."""
+        return self.server_version // 10000
+
+
+@dataclass(frozen=True)
+class Database:
+    """One database; ``size`` in bytes."""
+
+    name: str
+    size: int
+
+
+@dataclass(frozen=True)
+class Tablespace:
+    """One tablespace outside of the data directory; ``size`` in bytes, 0 where it may not be asked."""
+
+    oid: int
+    name: str
+    location: str
+    size: int
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What a copy must contain: every transaction committed before ``lsn``. ``size`` in bytes, an estimate."""
+
+    backup_id: str
+    plan: dict[str, Any]
+    cluster: Cluster
+    lsn: LSN
+    taken_at: datetime
+    size: int
+    databases: tuple[Database, ...]
+    tablespaces: tuple[Tablespace, ...]
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def plan_name(self) -> str:
+        """Name of the plan that it was taken under."""
+        return str(self.plan["name"])
+
+
+@dataclass(frozen=True)
+class StoredPart:
+    """One object of a backup: ``size`` bytes stored with ``sha256``, ``content_size`` once decoded.
+
+    ``kind`` is ``archive`` (``name``: ``base`` or a tablespace's OID), ``manifest``, ``wal`` (``name``: the
+    segment) or ``telemetry``.
+    """
+
+    kind: str
+    name: str
+    key: str
+    size: int
+    sha256: str
+    content_size: int
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Commit latency over ``samples`` measurements, in seconds; quantiles are None when there were none."""
+
+    samples: int
+    p50: float | None = None
+    p95: float | None = None
+    p99: float | None = None
+
+    @classmethod
+    def of(cls, values: list[float]) -> Latency:
+        """Quantiles by nearest rank."""
+        ordered = sorted(values)
+
+        def rank(share: float) -> float | None:
+            return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else None
+
+        return cls(len(ordered), rank(0.5), rank(0.95), rank(0.99))
+
+
+@dataclass(frozen=True)
+class Pause:
+    """One stretch of time, in seconds, in which the copy only trickled, and the reason it began for."""
+
+    began_at: datetime
+    seconds: float
+    reason: str
+
+
+@dataclass(frozen=True)
+class Impact:
+    """What the application felt, and what the guard did about it; times in seconds."""
+
+    before: Latency
+    during: Latency
+    after: Latency
+    seconds_throttled: float = 0.0
+    seconds_paused: float = 0.0
+    pauses: tuple[Pause, ...] = ()
+
+
+@dataclass(frozen=True)
+class BackupRecord:
+    """A whole backup. WAL from ``start_lsn`` to ``end_lsn`` on ``timeline`` is among its ``parts``."""
+
+    format: int
+    snapshot: Snapshot
+    timeline: int
+    start_lsn: LSN
+    end_lsn: LSN
+    started_at: datetime
+    ended_at: datetime
+    parts: tuple[StoredPart, ...]
+    impact: Impact
+    written_by: str
+
+    @property
+    def backup_id(self) -> str:
+        """Sorts by the time of the snapshot."""
+        return self.snapshot.backup_id
+
+    @property
+    def plan_name(self) -> str:
+        """Name of the plan that it was made under."""
+        return self.snapshot.plan_name
+
+    @property
+    def database_size(self) -> int:
+        """Bytes that were read from the database."""
+        return sum(part.content_size for part in self.parts if part.kind == "archive")
+
+    @property
+    def stored_size(self) -> int:
+        """Bytes in the repository."""
+        return sum(part.size for part in self.parts)
+
+    @property
+    def seconds(self) -> float:
+        """How long the copy took."""
+        return (self.ended_at - self.started_at).total_seconds()
+
+    def parts_of(self, kind: str) -> list[StoredPart]:
+        """The parts of one kind, in order of their names."""
+        return sorted((part for part in self.parts if part.kind == kind), key=lambda part: part.name)
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """A backup that has begun and is not visible; ``outcome`` says how it ended once it has, without a record."""
+
+    format: int
+    snapshot: Snapshot
+    outcome: str | None = None
+
+
+def new_backup_id(now: datetime, suffix: int) -> str:
+    """An id that sorts by time; ``suffix`` (16 bits of randomness) tells apart two of one second."""
+    return f"{now.astimezone(timezone.utc):%Y%m%dT%H%M%SZ}-{suffix & 0xFFFF:04x}"
+
+
+def is_backup_id(text: str) -> bool:
+    """True for what :func:`new_backup_id` makes."""
+    return _BACKUP_ID.fullmatch(text) is not None
+
+
+RECORDS = "records/"
+"""Where the records of all plans lie."""
+
+
+def record_key(plan: str, backup_id: str) -> str:
+    """Where one backup's record lies."""
+    return f"{RECORDS}{plan}/{backup_id}.json"
+
+
+def attempts_prefix(plan: str) -> str:
+    """Where the attempts of a plan lie."""
+    return f"attempts/{plan}/"
+
+
+def attempt_key(plan: str, backup_id: str) -> str:
+    """Where one attempt lies."""
+    return f"attempts/{plan}/{backup_id}.json"
+
+
+def parts_prefix(plan: str, backup_id: str) -> str:
+    """Where the parts of one backup lie."""
+    return f"backups/{plan}/{backup_id}/"
+
+
+def verification_key(plan: str, backup_id: str) -> str:
+    """Where the latest verification of one backup lies."""
+    return f"verifications/{plan}/{backup_id}.json"
+
+
+def dump(value: Any) -> bytes:
+    """JSON of a :class:`BackupRecord`, :class:`Attempt` or any other dataclass here, indented, for people too."""
+    return _adapter(type(value)).dump_json(value, indent=2)
+
+
+def dump_plain(value: Any) -> dict[str, Any]:
+    """The same as plain values, for XCom and ``--json``."""
+    plain: dict[str, Any] = _adapter(type(value)).dump_python(value, mode="json")
+    return plain
+
+
+def load_plain(kind: type[T], values: Any) -> T:
+    """Read back what :func:`dump_plain` wrote."""
+    return _adapter(kind).validate_python(values)
+
+
+def load(kind: type[T], data: bytes, what: str) -> T:
+    """Read back what :func:`dump` wrote; raises :class:`BackupDamaged` naming ``what`` if it cannot be."""
+    import json
+
+    try:
+        version = json.loads(data).get("format", FORMAT)
+        if version == FORMAT:
+            return _adapter(kind).validate_json(data)
+    except (ValueError, AttributeError) as error:
+        reason = str(error).splitlines()[0]
+        raise BackupDamaged(f"{what} cannot be read: {reason}.", remedy="Is it one of ours?") from error
+    raise BackupDamaged(
+        f"{what} has format {version}, and this release knows formats up to {FORMAT}.",
+        remedy="Use the release that wrote it, or a newer one.",
+    )
+
+
+@cache
+def _adapter(kind: type[T]) -> TypeAdapter[T]:
+    # pydantic is imported when a record is first read or written, not while a DAG file is parsed.
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(kind)

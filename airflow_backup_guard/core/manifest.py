@@ -1,0 +1,84 @@
+"""PostgreSQL's own backup_manifest: what files a base backup has, and what they must look like.
+
+Format: "Backup Manifest Format" in PostgreSQL's documentation, versions 1 (up to 16) and 2 (17 and newer).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from airflow_backup_guard.core.lsn import LSN
+from airflow_backup_guard.errors import BackupDamaged
+
+_CHECKSUM_LINE = b'"Manifest-Checksum"'
+
+
+@dataclass(frozen=True)
+class ManifestFile:
+    """One file: ``size`` in bytes; ``checksum`` is hex of ``algorithm`` (CRC32C or SHA…), or None."""
+
+    size: int
+    algorithm: str | None
+    checksum: str | None
+
+
+@dataclass(frozen=True)
+class WalRange:
+    """WAL that recovery from the backup needs: ``start`` up to ``end`` on ``timeline``."""
+
+    timeline: int
+    start: LSN
+    end: LSN
+
+
+@dataclass(frozen=True)
+class BackupManifest:
+    """The manifest, its own checksum already found right; ``system_identifier`` is there from version 2 on."""
+
+    files: dict[str, ManifestFile]
+    wal_ranges: tuple[WalRange, ...]
+    system_identifier: str | None
+
+
+def parse_manifest(data: bytes) -> BackupManifest:
+    """Read a backup_manifest; raises :class:`BackupDamaged` if it is not whole, not valid or of a newer version."""
+    start_of_last_line = data.rfind(_CHECKSUM_LINE)
+    if start_of_last_line < 0:
+        raise _damaged("it has no checksum of its own, so its end is missing")
+    try:
+        document = json.loads(data)
+        expected = document["Manifest-Checksum"]
+        if hashlib.sha256(data[:start_of_last_line]).hexdigest() != expected:
+            raise _damaged("its content does not match its own checksum")
+        if document["PostgreSQL-Backup-Manifest-Version"] not in (1, 2):
+            raise _damaged(
+                f"version {document['PostgreSQL-Backup-Manifest-Version']} is not known to this release"
+            )
+        return BackupManifest(
+            files={_path(entry): _file(entry) for entry in document["Files"]},
+            wal_ranges=tuple(
+                WalRange(entry["Timeline"], LSN.parse(entry["Start-LSN"]), LSN.parse(entry["End-LSN"]))
+                for entry in document["WAL-Ranges"]
+            ),
+            system_identifier=str(document["System-Identifier"]) if "System-Identifier" in document else None,
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise _damaged(f"it cannot be read: {error!r}") from error
+
+
+def _path(entry: dict[str, Any]) -> str:
+    if "Encoded-Path" in entry:
+        # Tar member names are decoded the same way, so that both agree on bytes that are not UTF-8.
+        return bytes.fromhex(entry["Encoded-Path"]).decode("utf-8", "surrogateescape")
+    return str(entry["Path"])
+
+
+def _file(entry: dict[str, Any]) -> ManifestFile:
+    return ManifestFile(int(entry["Size"]), entry.get("Checksum-Algorithm"), entry.get("Checksum"))
+
+
+def _damaged(why: str) -> BackupDamaged:
+    return BackupDamaged(f"backup_manifest: {why}.", remedy="Use another backup; this one cannot be trusted.")

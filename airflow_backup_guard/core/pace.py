@@ -1,0 +1,102 @@
+"""How fast a copy may read: the control law that turns load into a rate, and the bucket that holds to it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import Enum
+
+from airflow_backup_guard.core.load import Assessment, LoadLevel
+from airflow_backup_guard.core.units import Rate
+
+# Additive rise and multiplicative fall, as in RFC 5681: a copy gives way in two samples and comes back in ten.
+_RISE = 0.1
+_FALL = 0.5
+# Resuming below 0.7 of the limit, not at it, keeps a load that sits at the limit from flapping.
+_RELIEF = 0.7
+_CALM_SAMPLES = 3
+
+
+class PaceState(str, Enum):
+    """``running`` at the plan's rate, ``throttled`` below it, or ``paused``: only the trickle at the floor."""
+
+    RUNNING = "running"
+    THROTTLED = "throttled"
+    PAUSED = "paused"
+
+
+@dataclass(frozen=True)
+class Pace:
+    """A decision and all the state the next one needs; ``rate`` lies between ``floor`` and ``ceiling``."""
+
+    floor: Rate
+    ceiling: Rate
+    rate: Rate
+    state: PaceState
+    reason: str
+    calm_samples: int = 0
+
+    @classmethod
+    def start(cls, floor: Rate, ceiling: Rate) -> Pace:
+        """Before the first sample nothing is known, so the copy starts at its floor."""
+        return cls(floor, ceiling, floor, PaceState.THROTTLED, "no load sample yet")
+
+
+def decide(pace: Pace, assessment: Assessment) -> Pace:
+    """The pace after one more assessment.
+
+    Critical load pauses at once; unknown load falls to the floor at once; high load halves the rate; normal load
+    raises it by a tenth of the ceiling. A paused copy resumes, from the floor, after three samples in a row
+    in which every signal is below 0.7 of its limit.
+    """
+    reason = str(assessment.deciding)
+    if assessment.level is LoadLevel.CRITICAL:
+        return replace(pace, rate=pace.floor, state=PaceState.PAUSED, reason=reason, calm_samples=0)
+    if pace.state is PaceState.PAUSED:
+        calm = pace.calm_samples + 1 if assessment.is_below(_RELIEF) else 0
+        if calm < _CALM_SAMPLES:
+            return replace(pace, calm_samples=calm, reason=reason if calm == 0 else pace.reason)
+        return replace(pace, state=PaceState.THROTTLED, reason="load is low again", calm_samples=0)
+    if assessment.level is LoadLevel.UNKNOWN:
+        return replace(pace, rate=pace.floor, state=PaceState.THROTTLED, reason=reason)
+    if assessment.level is LoadLevel.HIGH:
+        rate = Rate(max(pace.floor, pace.rate * _FALL))
+        return replace(pace, rate=rate, state=PaceState.THROTTLED, reason=reason)
+    rate = Rate(min(pace.ceiling, pace.rate + pace.ceiling * _RISE))
+    if rate == pace.ceiling:
+        return replace(pace, rate=rate, state=PaceState.RUNNING, reason="load is within limits")
+    # The reason stays that of the fall: it is why the copy is still below its rate.
+    return replace(pace, rate=rate, state=PaceState.THROTTLED)
+
+
+class TokenBucket:
+    """Allows ``rate`` bytes per second; times in seconds of any monotonic clock, passed in.
+
+    Bytes are taken after they were read, so the balance may be negative: the reader then owes a wait. What
+    is not used is kept for ``burst`` seconds only, enough to make up for a sleep that ended late.
+    """
+
+    def __init__(self, rate: float, now: float, burst: float = 0.05) -> None:
+        self._rate = rate
+        self._burst = burst
+        self._updated = now
+        self._balance = 0.0
+
+    def set_rate(self, rate: float, now: float) -> None:
+        """Change the rate from ``now`` on; what was earned or owed stays."""
+        self._refill(now)
+        self._rate = rate
+
+    def take(self, size: int, now: float) -> None:
+        """Account for ``size`` bytes that were read."""
+        self._refill(now)
+        self._balance -= size
+
+    def wait(self, now: float) -> float:
+        """Seconds until the balance is no longer negative at the present rate; 0 when reading may go on."""
+        self._refill(now)
+        return max(0.0, -self._balance / self._rate)
+
+    def _refill(self, now: float) -> None:
+        earned = max(0.0, now - self._updated) * self._rate
+        self._balance = min(self._rate * self._burst, self._balance + earned)
+        self._updated = now

@@ -1,0 +1,143 @@
+"""What is promised for one database cluster: the one value that gates, copy, verify and restore share."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from typing import Any
+
+import attrs
+
+from airflow_backup_guard.core.calendar import OffPeakCalendar
+from airflow_backup_guard.core.load import LoadLimits
+from airflow_backup_guard.core.repository_url import parse_repository_url
+from airflow_backup_guard.core.units import Rate, format_duration, parse_duration
+from airflow_backup_guard.errors import InvalidPlan
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}", re.ASCII)
+_LOWEST_RATE = Rate.parse("32kB/s")  # the least that BASE_BACKUP's own MAX_RATE takes
+_HIGHEST_RATE = Rate.parse("1GiB/s")  # the most that it takes
+
+
+def _rate(field: str) -> Callable[[Any], Rate]:
+    def convert(value: Any) -> Rate:
+        rate = Rate.parse(value, field)
+        if not _LOWEST_RATE <= rate <= _HIGHEST_RATE:
+            raise InvalidPlan(field, value, "a rate from 32kB/s to 1GiB/s")
+        return rate
+
+    return convert
+
+
+def _calendar(value: Any) -> OffPeakCalendar:
+    if not isinstance(value, OffPeakCalendar):
+        raise InvalidPlan(
+            "calendar", value, 'OffPeakCalendar.parse("Mon-Fri 01:00-05:00", tz="Europe/Berlin")'
+        )
+    return value
+
+
+def _limits(value: Any) -> LoadLimits:
+    if not isinstance(value, LoadLimits):
+        raise InvalidPlan("limits", value, 'LoadLimits(commit_latency=("20ms", "100ms"), wal_rate="30MB/s")')
+    return value
+
+
+def _quiet_for(value: Any) -> timedelta:
+    return parse_duration(value, "quiet_for")
+
+
+def _recipients(value: Any) -> tuple[str, ...]:
+    if isinstance(value, str) or not all(isinstance(key, str) and key.startswith("age1") for key in value):
+        raise InvalidPlan("recipients", value, 'a list of age public keys, such as ["age1…"]')
+    return tuple(value)
+
+
+@attrs.frozen(kw_only=True)
+class BackupPlan:
+    """A plan for one cluster. Every value is checked when it is made; raises :class:`InvalidPlan`.
+
+    :param name: what the cluster is called in the repository: lower-case letters, digits, ``_ . -``
+    :param connection: id of the Airflow connection to the cluster; its role needs REPLICATION and pg_monitor
+    :param repository: ``s3://conn_id@bucket/prefix``, ``s3://bucket/prefix`` or ``file:///srv/backups``
+    :param calendar: when a backup may start
+    :param limits: load above which the gate stays closed and the copy slows down or pauses
+    :param quiet_for: how long the load must stay below its limits before the gate opens
+    :param max_rate: the most a copy reads from the database, as ``"100MB/s"``
+    :param min_rate: what it falls to when load is critical or unknown; never zero, as a copy that stops reading
+        is cut off by the server's ``tcp_user_timeout``
+    :param checkpoint: ``"spread"`` waits for a gentle checkpoint, ``"fast"`` forces one and its burst of I/O
+    :param compression_level: of zstd, 1 (fast) to 19 (small)
+    :param recipients: age public keys that backups are encrypted to; needs the extra ``age``
+    """
+
+    name: str = attrs.field()
+    connection: str
+    repository: str = attrs.field()
+    calendar: OffPeakCalendar = attrs.field(converter=_calendar)
+    limits: LoadLimits = attrs.field(factory=LoadLimits, converter=_limits)
+    quiet_for: timedelta = attrs.field(default="30s", converter=_quiet_for)
+    max_rate: Rate = attrs.field(default="100MB/s", converter=_rate("max_rate"))
+    min_rate: Rate = attrs.field(default="1MB/s", converter=_rate("min_rate"))
+    checkpoint: str = attrs.field(default="spread")
+    compression_level: int = attrs.field(default=3)
+    recipients: tuple[str, ...] = attrs.field(default=(), converter=_recipients)
+
+    @name.validator
+    def _check_name(self, attribute: Any, value: Any) -> None:
+        if not isinstance(value, str) or not _NAME.fullmatch(value):
+            raise InvalidPlan(
+                "name",
+                value,
+                "lower-case letters, digits, '_', '.' and '-', 63 at most, a letter or digit first",
+            )
+
+    @repository.validator
+    def _check_repository(self, attribute: Any, value: Any) -> None:
+        parse_repository_url(value)
+
+    @checkpoint.validator
+    def _check_checkpoint(self, attribute: Any, value: Any) -> None:
+        if value not in ("spread", "fast"):
+            raise InvalidPlan("checkpoint", value, '"spread" or "fast"')
+
+    @compression_level.validator
+    def _check_compression_level(self, attribute: Any, value: Any) -> None:
+        if not isinstance(value, int) or not 1 <= value <= 19:
+            raise InvalidPlan("compression_level", value, "a zstd level from 1 to 19")
+
+    def __attrs_post_init__(self) -> None:
+        if self.min_rate > self.max_rate:
+            raise InvalidPlan("min_rate", str(self.min_rate), f"a rate not above max_rate, {self.max_rate}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values that :meth:`from_dict` reads back without loss; this is what a backup's record keeps."""
+        return {
+            **{name: getattr(self, name) for name in _AS_THEY_ARE},
+            "calendar": self.calendar.to_dict(),
+            "limits": self.limits.to_dict(),
+            "quiet_for": format_duration(self.quiet_for),
+            "max_rate": f"{int(self.max_rate)}B/s",
+            "min_rate": f"{int(self.min_rate)}B/s",
+            "recipients": list(self.recipients),
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> BackupPlan:
+        """Read what :meth:`to_dict` wrote, or the content of a plan file; raises :class:`InvalidPlan`."""
+        known = {field.name: field for field in attrs.fields(cls)}
+        for name, value in values.items():
+            if name not in known:
+                raise InvalidPlan(name, value, f"the fields of a plan: {', '.join(known)}")
+        for name, field in known.items():
+            if field.default is attrs.NOTHING and name not in values:
+                raise InvalidPlan(name, None, "a value; every plan needs one")
+        arguments = dict(values)
+        arguments["calendar"] = OffPeakCalendar.from_dict(values["calendar"])
+        if "limits" in values:
+            arguments["limits"] = LoadLimits.from_dict(values["limits"])
+        return cls(**arguments)
+
+
+_AS_THEY_ARE = ("name", "connection", "repository", "checkpoint", "compression_level")

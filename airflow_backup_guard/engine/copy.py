@@ -1,0 +1,229 @@
+"""The throttled copy: from the replication stream through the pace and the codec into the repository."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from datetime import datetime, timezone
+
+from airflow_backup_guard import __version__
+from airflow_backup_guard.core import backup
+from airflow_backup_guard.core.backup import Attempt, BackupRecord, Snapshot, StoredPart
+from airflow_backup_guard.core.load import Assessment
+from airflow_backup_guard.core.lsn import LSN
+from airflow_backup_guard.core.pace import Pace
+from airflow_backup_guard.core.plan import BackupPlan
+from airflow_backup_guard.engine.parts import PartStore, PartWriter
+from airflow_backup_guard.engine.snapshot import close_attempt
+from airflow_backup_guard.engine.stop import Stop
+from airflow_backup_guard.engine.telemetry import Telemetry
+from airflow_backup_guard.engine.throttle import LoadMonitor, Phase, Throttle
+from airflow_backup_guard.engine.wal import WalArchive
+from airflow_backup_guard.errors import BackupGuardError, ObjectMissing, SourceUnavailable
+from airflow_backup_guard.postgres.base_backup import BaseBackup, MessageKind
+from airflow_backup_guard.postgres.replication import ReplicationConnection
+from airflow_backup_guard.postgres.wal_stream import hold_cluster, identify_system
+from airflow_backup_guard.repository.base import Repository
+from airflow_backup_guard.repository.read import read_whole
+
+_BASELINE_SECONDS = 3.0
+_READ_SECONDS = 0.2
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a copy is: ``done`` of about ``total`` bytes of the database, and its pace."""
+
+    done: int
+    total: int
+    pace: Pace
+
+
+def copy(
+    plan: BackupPlan,
+    snapshot: Snapshot,
+    dsn: str,
+    repository: Repository,
+    *,
+    stop: Stop,
+    on_progress: Callable[[Progress], None] = lambda progress: None,
+) -> BackupRecord:
+    """Copy the cluster, and make the backup visible once it is whole; a backup that is whole already is returned.
+
+    Whatever goes wrong, nothing stays behind in the database, and what was stored is removed again. Raises
+    :class:`BackupStopped` after ``stop``, and the errors of the database and of the repository.
+    """
+    record_key = backup.record_key(plan.name, snapshot.backup_id)
+    try:
+        return backup.load(BackupRecord, read_whole(repository, record_key), record_key)
+    except ObjectMissing:
+        pass
+    try:
+        return _Copy(plan, snapshot, dsn, repository, stop, on_progress).run()
+    except BaseException as error:
+        _clean_up(plan, snapshot, repository, error)
+        raise
+
+
+def _clean_up(plan: BackupPlan, snapshot: Snapshot, repository: Repository, error: BaseException) -> None:
+    try:
+        close_attempt(plan, snapshot, repository, str(error) or type(error).__name__)
+    except BackupGuardError as left:
+        # The first error is the one that a person needs; what is left is invisible, and the next copy sweeps it.
+        raise type(error)(f"{error} What was stored could not be removed yet: {left}") from error
+
+
+class _Copy:
+    def __init__(
+        self,
+        plan: BackupPlan,
+        snapshot: Snapshot,
+        dsn: str,
+        repository: Repository,
+        stop: Stop,
+        on_progress: Callable[[Progress], None],
+    ) -> None:
+        self.plan = plan
+        self.snapshot = snapshot
+        self.dsn = dsn
+        self.repository = repository
+        self.stop = stop
+        self.on_progress = on_progress
+        self.store = PartStore(repository, plan, snapshot.backup_id)
+        self.throttle = Throttle(Pace.start(plan.min_rate, plan.max_rate), stop)
+        self.telemetry = Telemetry()
+        self.parts: list[StoredPart] = []
+        self.done = 0
+        self.wal: WalArchive | None = None
+
+    def run(self) -> BackupRecord:
+        application = f"backup_guard/{self.snapshot.backup_id}"
+        with closing(ReplicationConnection(self.dsn, application)) as wal_connection:
+            self._identify(wal_connection)
+            hold_cluster(wal_connection, self.stop.check)
+            self._sweep()
+            self.store.clear()
+            monitor = LoadMonitor(self.dsn, self.plan.limits, self.throttle, self._on_load)
+            with ExitStack() as stack:
+                stack.enter_context(monitor)
+                self.stop.wait(_BASELINE_SECONDS)
+                started_at = datetime.now(timezone.utc)
+                monitor.phase = Phase.DURING
+                stream = self._open(stack, application, wal_connection)
+                self._receive(stream)
+                end_lsn = stream.finish(self._keep_going)
+                self._check_range(stream, end_lsn)
+                assert self.wal is not None  # noqa: S101  # _open made it
+                self.parts += self.wal.finish(end_lsn)
+                ended_at = datetime.now(timezone.utc)
+                monitor.phase = Phase.AFTER
+                self.stop.wait(_BASELINE_SECONDS)
+                with self.store.writer("telemetry", "telemetry", "telemetry.jsonl") as writer:
+                    writer.write(self.telemetry.content())
+                    self.parts.append(writer.commit())
+                self._keep_going()
+                record = BackupRecord(
+                    format=backup.FORMAT,
+                    snapshot=self.snapshot,
+                    timeline=stream.timeline,
+                    start_lsn=stream.start_lsn,
+                    end_lsn=end_lsn,
+                    started_at=started_at,
+                    ended_at=ended_at,
+                    parts=tuple(self.parts),
+                    impact=monitor.impact(),
+                    written_by=f"airflow-backup-guard {__version__}",
+                )
+                # Still inside of everything: the cluster is ours until the backup is visible.
+                key = backup.record_key(self.plan.name, self.snapshot.backup_id)
+                self.repository.put(key, backup.dump(record), if_absent=True)
+        self.repository.delete(backup.attempt_key(self.plan.name, self.snapshot.backup_id))
+        return record
+
+    def _identify(self, connection: ReplicationConnection) -> None:
+        found = identify_system(connection, self.stop.check)
+        expected = self.snapshot.cluster
+        if (found.system_identifier, found.timeline) != (expected.system_identifier, expected.timeline):
+            raise SourceUnavailable(
+                f"The connection leads to system {found.system_identifier} on timeline {found.timeline}, but the "
+                f"snapshot was taken of system {expected.system_identifier} on timeline {expected.timeline}.",
+                remedy="Retry from the snapshot: there was a failover, or the connection was changed.",
+            )
+
+    def _sweep(self) -> None:
+        """Remove what dead copies of this cluster left: none of them can be alive, as the cluster is ours now."""
+        for found in list(self.repository.list(backup.attempts_prefix(self.plan.name))):
+            attempt = backup.load(Attempt, read_whole(self.repository, found.key), found.key)
+            other = attempt.snapshot
+            if other.backup_id == self.snapshot.backup_id or attempt.outcome is not None:
+                continue
+            same = other.cluster.system_identifier == self.snapshot.cluster.system_identifier
+            # An attempt without parts may be a snapshot whose copy has yet to begin.
+            prefix = backup.parts_prefix(self.plan.name, other.backup_id)
+            if same and (any(self.repository.list(prefix)) or self.repository.abort_writes(prefix)):
+                close_attempt(self.plan, other, self.repository, "its worker died in mid-copy")
+
+    def _open(self, stack: ExitStack, application: str, wal_connection: ReplicationConnection) -> BaseBackup:
+        connection = stack.enter_context(closing(ReplicationConnection(self.dsn, application)))
+        stream = BaseBackup(
+            connection,
+            label=f"backup_guard {self.snapshot.backup_id}",
+            checkpoint=self.plan.checkpoint,
+            max_rate=self.plan.max_rate,
+            keep_going=self.stop.check,
+        )
+        self.wal = stack.enter_context(
+            WalArchive(
+                wal_connection,
+                self.store,
+                start=stream.start_lsn,
+                timeline=stream.timeline,
+                segment_size=self.snapshot.cluster.wal_segment_size,
+            )
+        )
+        return stream
+
+    def _receive(self, stream: BaseBackup) -> None:
+        with ExitStack() as open_part:
+            part: PartWriter | None = None
+            while (message := stream.read(_READ_SECONDS)) is not False:
+                self._keep_going()
+                if message is None or isinstance(message, bool):
+                    continue
+                if message.kind is MessageKind.DATA and part is not None:
+                    part.write(message.data)
+                    self.done += len(message.data)
+                    self.throttle.spend(len(message.data))
+                elif message.kind in (MessageKind.ARCHIVE, MessageKind.MANIFEST):
+                    self._commit(part)
+                    part = open_part.enter_context(self._part(message.name))
+                self.on_progress(Progress(self.done, stream.total, self.throttle.pace))
+            self._commit(part)
+
+    def _part(self, archive: str) -> PartWriter:
+        if not archive:
+            return self.store.writer("manifest", "backup_manifest", "backup_manifest")
+        # One compressing thread beside this one keeps up with the disk of any database that is in use.
+        threads = min(2, os.cpu_count() or 1)
+        return self.store.writer("archive", archive.removesuffix(".tar"), archive, threads=threads)
+
+    def _commit(self, part: PartWriter | None) -> None:
+        if part is not None:
+            self.parts.append(part.commit())
+
+    def _check_range(self, stream: BaseBackup, end_lsn: LSN) -> None:
+        if end_lsn < self.snapshot.lsn:
+            raise SourceUnavailable(
+                f"The backup ends at {end_lsn}, before the snapshot at {self.snapshot.lsn}.",
+                remedy="Retry from the snapshot: this is not the server that it was taken of.",
+            )
+
+    def _keep_going(self) -> None:
+        self.stop.check()
+        if self.wal is not None:
+            self.wal.check()
+
+    def _on_load(self, now: datetime, phase: Phase, assessment: Assessment, pace: Pace) -> None:
+        self.telemetry.add(now, phase.value, assessment, pace, self.done)

@@ -1,0 +1,114 @@
+"""The first and the last step of a backup: check and fix what it must contain; and close what was left open."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from datetime import datetime, timezone
+
+from airflow_backup_guard.core import backup
+from airflow_backup_guard.core.backup import Attempt, Snapshot
+from airflow_backup_guard.core.check import Check, CheckStatus
+from airflow_backup_guard.core.plan import BackupPlan
+from airflow_backup_guard.core.units import Size
+from airflow_backup_guard.engine.parts import PartStore
+from airflow_backup_guard.errors import BackupGuardError, ObjectMissing, PreflightFailed, PreflightNotYet
+from airflow_backup_guard.postgres.check import Preflight, preflight
+from airflow_backup_guard.repository.base import Repository
+from airflow_backup_guard.repository.read import read_whole
+
+
+@dataclass(frozen=True)
+class Readiness:
+    """Everything that was asked before a backup, of the database and of the repository."""
+
+    database: Preflight
+    checks: tuple[Check, ...]
+
+    @property
+    def failed(self) -> list[Check]:
+        """What stands in the way; a question without an answer does, too."""
+        return [check for check in self.checks if check.status in (CheckStatus.FAILED, CheckStatus.UNKNOWN)]
+
+
+def check(plan: BackupPlan, dsn: str, repository: Repository) -> Readiness:
+    """Ask the database and the repository whether a backup may begin; changes nothing in either."""
+    database = preflight(dsn)
+    size = database.content.size if database.content else None
+    return Readiness(database, (*database.checks, *_repository_checks(plan, repository, size)))
+
+
+def take_snapshot(plan: BackupPlan, dsn: str, repository: Repository) -> Snapshot:
+    """Check, then fix what the backup must contain, and open its attempt in the repository.
+
+    Raises :class:`PreflightFailed`, or :class:`PreflightNotYet` if waiting is all it takes.
+    """
+    readiness = check(plan, dsn, repository)
+    if readiness.failed:
+        raise _error(readiness.failed)
+    cluster, content = readiness.database.cluster, readiness.database.content
+    assert cluster is not None and content is not None, "no check failed, so all was found out"  # noqa: S101
+    now = datetime.now(timezone.utc)
+    snapshot = Snapshot(
+        backup_id=backup.new_backup_id(now, secrets.randbits(16)),
+        plan=plan.to_dict(),
+        cluster=cluster,
+        lsn=content.lsn,
+        taken_at=now,
+        size=content.size,
+        databases=content.databases,
+        tablespaces=content.tablespaces,
+        warnings=tuple(str(c) for c in readiness.checks if c.status is CheckStatus.WARNING),
+    )
+    attempt = backup.dump(Attempt(backup.FORMAT, snapshot))
+    repository.put(backup.attempt_key(plan.name, snapshot.backup_id), attempt, if_absent=True)
+    return snapshot
+
+
+def close_attempt(plan: BackupPlan, snapshot: Snapshot, repository: Repository, reason: str) -> bool:
+    """Leave nothing behind of an attempt that did not become a backup; True if there was something to close.
+
+    A backup that is visible is not touched. May be called any number of times, by anybody, but not while the copy
+    of this very attempt runs.
+    """
+    key = backup.attempt_key(plan.name, snapshot.backup_id)
+    try:
+        read_whole(repository, backup.record_key(plan.name, snapshot.backup_id))
+    except ObjectMissing:
+        PartStore(repository, plan, snapshot.backup_id).clear()
+        closed = backup.dump(Attempt(backup.FORMAT, snapshot, outcome=reason))
+        repository.put(key, closed)
+        return True
+    repository.delete(key)
+    return False
+
+
+def _repository_checks(plan: BackupPlan, repository: Repository, size: int | None) -> list[Check]:
+    # A name of its own for every try, so that two checks at once do not meet.
+    key = f"checks/{plan.name}/{secrets.token_hex(8)}"
+    try:
+        repository.put(key, b"Written by a preflight check.\n", if_absent=True)
+        repository.delete(key)
+        free = repository.free_bytes()
+    except BackupGuardError as error:
+        detail, remedy = error.message, error.remedy
+        return [Check("repository", CheckStatus.FAILED, detail, remedy, transient=error.retryable)]
+    checks = [Check("repository", CheckStatus.OK, f"{repository.url} can be written to")]
+    if free is None or size is None:
+        return checks
+    # Real data compresses to about half of its size; what does not even fit compressed ten to one never will.
+    if free < size / 10:
+        status, remedy = CheckStatus.FAILED, "Free space, expire old backups, or use another repository."
+    elif free < size:
+        status, remedy = CheckStatus.WARNING, "It fits only if the data compresses well."
+    else:
+        status, remedy = CheckStatus.OK, ""
+    detail = f"{Size(free)} free for a database of {Size(size)}" + ("." if remedy else "")
+    return [*checks, Check("repository space", status, detail, remedy)]
+
+
+def _error(failed: list[Check]) -> PreflightFailed:
+    kind = PreflightNotYet if all(check.transient for check in failed) else PreflightFailed
+    return kind(
+        "; ".join(f"{check.name}: {check.detail}" for check in failed), remedy=" ".join(c.remedy for c in failed)
+    )

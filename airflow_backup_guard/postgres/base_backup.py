@@ -1,0 +1,84 @@
+"""The BASE_BACKUP stream: the whole cluster as tar archives, and PostgreSQL's manifest of them.
+
+Protocol: "BASE_BACKUP" under "Streaming Replication Protocol" in PostgreSQL's documentation; this form of the
+stream exists from PostgreSQL 15 on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from airflow_backup_guard.core.lsn import LSN
+from airflow_backup_guard.core.units import Rate
+from airflow_backup_guard.errors import SourceUnavailable
+from airflow_backup_guard.postgres.replication import KeepGoing, ReplicationConnection
+
+
+class MessageKind(Enum):
+    """What a message of the stream is; nothing says that an archive ended but the next one's beginning."""
+
+    ARCHIVE = b"n"
+    MANIFEST = b"m"
+    DATA = b"d"
+    PROGRESS = b"p"
+
+
+@dataclass(frozen=True)
+class Message:
+    """``name`` (such as ``base.tar`` or ``16385.tar``) comes with ARCHIVE; ``data``, at most 32 KiB, with DATA."""
+
+    kind: MessageKind
+    data: memoryview
+    name: str = ""
+
+
+class BaseBackup:
+    """One base backup being streamed. ``total`` is the server's estimate of all archives, in bytes."""
+
+    def __init__(
+        self,
+        connection: ReplicationConnection,
+        *,
+        label: str,
+        checkpoint: str,
+        max_rate: Rate,
+        keep_going: KeepGoing,
+    ) -> None:
+        """Ask for the backup and wait for its checkpoint, which takes minutes when it is ``spread``."""
+        self._connection = connection
+        connection.send(
+            f"BASE_BACKUP (LABEL {_quote(label)}, CHECKPOINT {_quote(checkpoint)}, PROGRESS, WAIT 0, TABLESPACE_MAP, "
+            # The server's own ceiling holds even if this process hangs; it is given in kB of 1024 bytes.
+            f"MANIFEST 'yes', MAX_RATE {min(max(max_rate // 1024 + 1, 32), 1048576)})"
+        )
+        ((start, timeline),) = connection.result(keep_going)
+        tablespaces = connection.result(keep_going)
+        self.start_lsn = LSN.parse(start or "")
+        self.timeline = int(timeline or 0)
+        self.total = 1024 * sum(int(size or 0) for _, _, size in tablespaces)
+        connection.begin_copy(keep_going)
+
+    def read(self, timeout: float) -> Message | bool | None:
+        """The next message; None if none came within ``timeout`` seconds, False at the end of the stream."""
+        message = self._connection.copy_data(timeout)
+        if message is None or isinstance(message, bool):
+            return message
+        kind = bytes(message[:1])
+        if kind == b"d":
+            return Message(MessageKind.DATA, message[1:])
+        if kind == b"n":
+            name = bytes(message[1:]).split(b"\0", 1)[0].decode()
+            return Message(MessageKind.ARCHIVE, message[:0], name)
+        if kind in (b"m", b"p"):
+            return Message(MessageKind(kind), message[1:])
+        raise SourceUnavailable(f"The base backup stream has a message of unknown kind {kind!r}.")
+
+    def finish(self, keep_going: KeepGoing) -> LSN:
+        """After the stream's end: the LSN up to which WAL is needed to restore the backup."""
+        ((end, _),) = self._connection.result(keep_going)
+        return LSN.parse(end or "")
+
+
+def _quote(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"

@@ -1,0 +1,139 @@
+"""Opening connections to PostgreSQL, and turning what goes wrong into errors that say what to do."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from airflow_backup_guard.errors import (
+    BackupGuardError,
+    InvalidPlan,
+    SourceBusy,
+    SourceUnavailable,
+    SourceUnsuitable,
+)
+
+APPLICATION_NAME = "backup_guard"
+"""What ``pg_stat_activity`` shows for every session of ours, so that nobody has to guess whose load it is."""
+
+_DEFAULTS = {
+    "connect_timeout": "10",
+    # A peer that vanished without a word is noticed within a minute, not after two hours.
+    "keepalives_idle": "30",
+    "keepalives_interval": "10",
+    "keepalives_count": "3",
+}
+
+# The server's own sentences for connections that it refuses: libpq reports no SQLSTATE for those.
+_REFUSALS: tuple[tuple[str, type[BackupGuardError], str], ...] = (
+    (
+        r"password authentication failed|no password supplied|role .* does not exist",
+        SourceUnsuitable,
+        "Correct the user or password of the connection.",
+    ),
+    (
+        r"no pg_hba.conf entry for replication|pg_hba.conf rejects replication",
+        SourceUnsuitable,
+        "Add a line to pg_hba.conf and reload: host replication {user} <this worker's address>/32 scram-sha-256.",
+    ),
+    (
+        r"no pg_hba.conf entry|pg_hba.conf rejects",
+        SourceUnsuitable,
+        "Add a line to pg_hba.conf and reload: host {dbname} {user} <this worker's address>/32 scram-sha-256.",
+    ),
+    (
+        r"start wal ?sender|REPLICATION attribute",
+        SourceUnsuitable,
+        "Grant it: ALTER ROLE {user} REPLICATION.",
+    ),
+    (
+        r"exceeds max_wal_senders|all replication slots are in use",
+        SourceBusy,
+        "Wait for another backup or standby to end, or raise max_wal_senders and max_replication_slots.",
+    ),
+    (
+        r"too many clients|remaining connection slots|too many connections",
+        SourceBusy,
+        "Wait, or raise max_connections.",
+    ),
+    (r"database .* does not exist", SourceUnsuitable, "Correct the database of the connection."),
+    (r"", SourceUnavailable, "Check host, port, network and that the server runs."),
+)
+
+
+def parse_conninfo(dsn: str) -> dict[str, Any]:
+    """Keywords of a libpq connection string or URI; raises :class:`InvalidPlan`, without showing a password."""
+    try:
+        return conninfo_to_dict(dsn)
+    except psycopg.ProgrammingError as error:
+        raise InvalidPlan(
+            "dsn", "…", f"a libpq connection string or postgresql:// URI ({str(error).strip()})"
+        ) from error
+
+
+def conninfo(dsn: str, **keywords: str) -> str:
+    """``dsn`` with our defaults below it and ``keywords`` above it."""
+    return make_conninfo(
+        "", **{"application_name": APPLICATION_NAME, **_DEFAULTS, **parse_conninfo(dsn), **keywords}
+    )
+
+
+@contextmanager
+def connect(dsn: str) -> Iterator[psycopg.Connection[tuple[Any, ...]]]:
+    """A connection for short questions: autocommit, statements limited to 30 s.
+
+    Raises :class:`SourceUnavailable`, :class:`SourceBusy` or :class:`SourceUnsuitable`, also for what goes wrong inside.
+    """
+    with translated(dsn):
+        connection = psycopg.Connection.connect(conninfo(dsn), autocommit=True)
+        try:
+            connection.execute("SET statement_timeout = '30s'")
+            yield connection
+        finally:
+            connection.close()
+
+
+@contextmanager
+def translated(dsn: str) -> Iterator[None]:
+    """Turns psycopg's errors into ours."""
+    try:
+        yield
+    except psycopg.Error as error:
+        raise translate(dsn, error) from error
+
+
+def translate(dsn: str, error: psycopg.Error) -> BackupGuardError:
+    """Our error for one of psycopg's: the server's own sentence, the place, and the remedy."""
+    text = _sentence(str(error))
+    place = describe(dsn)
+    if isinstance(error, psycopg.errors.InsufficientPrivilege):
+        return SourceUnsuitable(f"{place}: {text}", remedy="Grant the privilege, or use another role.")
+    if error.sqlstate and not error.sqlstate.startswith(("08", "53", "57", "58")):
+        return SourceUnsuitable(f"{place}: {text}", remedy="The log of the server may say more.")
+    values = {"user": "<role>", "dbname": "<database>"}
+    values.update({key: str(value) for key, value in parse_conninfo(dsn).items() if key in values})
+    kind, remedy = next(
+        (kind, remedy) for pattern, kind, remedy in _REFUSALS if re.search(pattern, text, re.IGNORECASE)
+    )
+    return kind(f"{place}: {text}", remedy=remedy.format(**values))
+
+
+def describe(dsn: str) -> str:
+    """Where a connection leads, for messages: ``PostgreSQL at db.example:5432``."""
+    keywords = parse_conninfo(dsn)
+    host = keywords.get("host") or keywords.get("hostaddr") or "the local socket"
+    return f"PostgreSQL at {host}:{keywords.get('port') or 5432}"
+
+
+def _sentence(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    # libpq tries every address of a host and reports each; the last one is the one that counts.
+    joined = " ".join(lines) or "the connection broke without a word"
+    fatal = re.search(r"FATAL:\s*(.*)", joined)
+    sentence = fatal[1] if fatal else joined.removeprefix("ERROR:").strip()
+    return sentence if sentence.endswith(".") else sentence + "."

@@ -1,0 +1,148 @@
+"""A session in PostgreSQL's streaming replication protocol that never blocks longer than it was told to.
+
+psycopg's ``pq`` layer holds the interpreter lock in its blocking reads, so everything here waits in ``poll``
+and reads what has arrived. Protocol: "Streaming Replication Protocol" in PostgreSQL's documentation.
+"""
+
+from __future__ import annotations
+
+import select
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TypeAlias
+
+import psycopg
+from psycopg.pq import ExecStatus
+
+from airflow_backup_guard.errors import BackupGuardError, SourceBusy, SourceUnavailable, SourceUnsuitable
+from airflow_backup_guard.postgres.connection import conninfo, describe, translated
+
+Row: TypeAlias = "tuple[str | None, ...]"
+KeepGoing: TypeAlias = "Callable[[], None]"
+"""Called several times a second during waits; raises to end them."""
+
+_POLL_SECONDS = 0.1
+
+
+class ReplicationConnection:
+    """One walsender session. Closing it ends the walsender at once, whatever it was doing."""
+
+    def __init__(self, dsn: str, application_name: str) -> None:
+        """Connect; raises :class:`SourceUnavailable`, :class:`SourceBusy` or :class:`SourceUnsuitable`."""
+        self._place = describe(dsn)
+        with translated(dsn):
+            self._connection = psycopg.Connection.connect(
+                conninfo(dsn, replication="true", application_name=application_name), autocommit=True
+            )
+        self._pgconn = self._connection.pgconn
+        self._pgconn.nonblocking = 1
+        self._poll = select.poll()
+        self._poll.register(self._pgconn.socket, select.POLLIN)
+
+    def close(self) -> None:
+        """End the session. Idempotent."""
+        self._connection.close()
+
+    def query(self, command: str, keep_going: KeepGoing) -> list[Row]:
+        """Run a replication command that answers with one result set."""
+        self.send(command)
+        rows = self.result(keep_going)
+        while self._next_result(keep_going) is not None:
+            pass
+        return rows
+
+    def send(self, command: str) -> None:
+        """Send a command whose answers are then read with :meth:`result` and :meth:`copy_data`."""
+        try:
+            self._pgconn.send_query(command.encode())
+            self._flush()
+        except psycopg.Error as error:
+            raise self._broken(str(error)) from error
+
+    def result(self, keep_going: KeepGoing) -> list[Row]:
+        """The next result set; raises if the server answered with an error or began a copy."""
+        result = self._next_result(keep_going)
+        if result is None or result.status not in (ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK):
+            raise self._broken("the server answered out of turn.")
+        return [
+            tuple(_text(result.get_value(row, column)) for column in range(result.nfields))
+            for row in range(result.ntuples)
+        ]
+
+    def begin_copy(self, keep_going: KeepGoing) -> None:
+        """Wait until the server begins to stream."""
+        result = self._next_result(keep_going)
+        if result is None or result.status not in (ExecStatus.COPY_OUT, ExecStatus.COPY_BOTH):
+            raise self._broken("the server did not begin to stream.")
+
+    def copy_data(self, timeout: float) -> memoryview | bool | None:
+        """The next message of the stream; None if none came within ``timeout`` seconds, False at its end."""
+        size, data = self._copy_message()
+        if size == 0:
+            if not self._poll.poll(timeout * 1000):
+                return None
+            try:
+                self._pgconn.consume_input()
+            except psycopg.Error as error:
+                raise self._broken(str(error)) from error
+            size, data = self._copy_message()
+        if size > 0:
+            return data
+        return None if size == 0 else False
+
+    def put_copy_data(self, data: bytes) -> None:
+        """Send a message on a stream that goes both ways."""
+        try:
+            self._pgconn.put_copy_data(data)
+            self._flush()
+        except psycopg.Error as error:
+            raise self._broken(str(error)) from error
+
+    def _copy_message(self) -> tuple[int, memoryview]:
+        try:
+            return self._pgconn.get_copy_data(1)
+        except psycopg.Error as error:
+            raise self._broken(str(error)) from error
+
+    def _next_result(self, keep_going: KeepGoing) -> psycopg.pq.abc.PGresult | None:
+        try:
+            while self._pgconn.is_busy():
+                keep_going()
+                if self._poll.poll(_POLL_SECONDS * 1000):
+                    self._pgconn.consume_input()
+            result = self._pgconn.get_result()
+        except psycopg.Error as error:
+            raise self._broken(str(error)) from error
+        if result is not None and result.status == ExecStatus.FATAL_ERROR:
+            raise self._refused(result)
+        return result
+
+    def _flush(self) -> None:
+        while self._pgconn.flush() == 1:
+            with suppress(InterruptedError):
+                select.select([self._pgconn.socket], [self._pgconn.socket], [], _POLL_SECONDS)
+                self._pgconn.consume_input()
+
+    def _refused(self, result: psycopg.pq.abc.PGresult) -> BackupGuardError:
+        def field(code: psycopg.pq.DiagnosticField) -> str:
+            return (result.error_field(code) or b"").decode("utf-8", "replace")
+
+        state = field(psycopg.pq.DiagnosticField.SQLSTATE)
+        text = f"{self._place}: {field(psycopg.pq.DiagnosticField.MESSAGE_PRIMARY)}."
+        if state in ("53400", "55000") and "slot" in text:
+            return SourceBusy(text, remedy="Free a replication slot, or raise max_replication_slots.")
+        if state.startswith(("53", "55", "57", "08", "XX", "58")) or not state:
+            return SourceUnavailable(
+                text, remedy="The log of the server may say more; try again once it is well."
+            )
+        return SourceUnsuitable(text, remedy="The log of the server may say more.")
+
+    def _broken(self, text: str) -> SourceUnavailable:
+        reason = " ".join(text.split()) or "the connection broke."
+        return SourceUnavailable(
+            f"{self._place}: {reason}", remedy="Check the server's log and the network; then retry."
+        )
+
+
+def _text(value: bytes | None) -> str | None:
+    return None if value is None else value.decode("utf-8", "surrogateescape")

@@ -1,0 +1,170 @@
+"""How objects are stored: zstd frames, then age if there are recipients; ``age -d | zstd -d`` opens them."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from typing import BinaryIO
+
+import zstandard
+
+from airflow_backup_guard.errors import BackupDamaged, BackupGuardError, InvalidPlan
+from airflow_backup_guard.repository.age import AgeFilter, decryption, encryption
+from airflow_backup_guard.repository.base import ObjectWriter, Repository, StoredObject
+from airflow_backup_guard.repository.frames import decompressed
+
+_STEP = 1 << 20
+_READ = 1 << 18
+
+
+def suffix(recipients: Sequence[str] = ()) -> str:
+    """End of the key of an object that is written for these recipients: ``.zst`` or ``.zst.age``."""
+    return ".zst.age" if recipients else ".zst"
+
+
+class EncodingWriter(AbstractContextManager["EncodingWriter"]):
+    """Compress, and encrypt if there are ``recipients`` (age public keys, ``age1…``), into ``target``.
+
+    It owns ``target``: commits it on ``commit`` and aborts it on ``abort`` or when the context is left
+    without a commit. ``level`` is zstd's, ``threads`` the number of extra compressing threads (0: none, in
+    the caller's own). Memory stays bounded whatever is written. Not for several threads at once. Raises
+    :class:`InvalidPlan` for a level or recipient that is none (``target`` is aborted then), ImportError
+    without the extra ``age``, and whatever ``target`` raises.
+    """
+
+    def __init__(
+        self, target: ObjectWriter, *, level: int = 3, threads: int = 0, recipients: Sequence[str] = ()
+    ) -> None:
+        self._target = target
+        self._age: AgeFilter | None = None
+        self._raw_size = 0
+        try:
+            if not 1 <= level <= 19:
+                raise InvalidPlan("level", level, "a zstd level from 1 to 19")
+            compressor = zstandard.ZstdCompressor(level=level, threads=threads, write_checksum=True)
+            self._zstd = compressor.compressobj()
+            if recipients:
+                self._age = encryption(recipients)
+        except BaseException:
+            self.abort()
+            raise
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Append raw bytes; may block while the repository is slower than the caller."""
+        view = memoryview(data).cast("B")
+        self._raw_size += len(view)
+        for start in range(0, len(view), _STEP):
+            self._pass_on(self._zstd.compress(view[start : start + _STEP]))
+
+    def commit(self) -> tuple[StoredObject, int]:
+        """Finish the frame and commit the object; returns it and the number of raw bytes in it."""
+        self._pass_on(self._zstd.flush())
+        if self._age is not None:
+            self._send(self._age.finish())
+        return self._target.commit(), self._raw_size
+
+    def abort(self) -> None:
+        """Drop what was written; no thread is left. Idempotent; does nothing after ``commit``."""
+        if self._age is not None:
+            self._age.cancel()
+        self._target.abort()
+
+    def __exit__(self, *exception: object) -> None:
+        self.abort()
+
+    def _pass_on(self, compressed: bytes) -> None:
+        if compressed:
+            self._send(compressed if self._age is None else self._age.feed(compressed))
+
+    def _send(self, stored: bytes) -> None:
+        if stored:
+            self._target.write(stored)
+
+
+class DecodedReader(io.BufferedIOBase):
+    """The raw bytes of a stored object, in order; ``read`` returns nothing only once the whole was sound.
+
+    ``stored_size`` and ``stored_sha256`` tell of the stored bytes read so far: at the end, of the whole
+    object, so that it is read once to be both decoded and compared with its record. Raises
+    :class:`BackupDamaged` where it is cut short, altered or followed by anything else.
+    """
+
+    def __init__(self, stored: BinaryIO, key: str, identities: Sequence[str] = ()) -> None:
+        super().__init__() self.stored_size = 0 self._key = key self._stored = stored self._digest =
+        hashlib.sha256() self._age = decryption(identities, key) if key.endswith(".age") else None
+        self._content = decompressed(self._stored_chunks() if self._age is None else
+        self._decrypted(self._age)) self._pending = bytearray()
+
+    @property
+    def stored_sha256(self) -> str:
+        """SHA-256 of the stored bytes read so far, lower-case hex."""
+        return self._digest.hexdigest()
+
+    def readable(self) -> bool:
+        """Always."""
+        return True
+
+    def read(self, size: int | None = -1) -> bytes:
+        """Return ``size`` bytes, fewer only at the end; all that are left if it is negative or None."""
+        everything = size is None or size < 0
+        while everything or len(self._pending) < (size or 0):
+            content = self._next()
+            if content is None:
+                break
+            self._pending += content
+        end = len(self._pending) if everything else size
+        piece = bytes(memoryview(self._pending)[:end])
+        del self._pending[:end]
+        return piece
+
+    def read1(self, size: int = -1) -> bytes:
+        """Return up to ``size`` bytes."""
+        return self.read(_READ if size < 0 else size)
+
+    def close(self) -> None:
+        """Stop reading; no thread is left. Idempotent."""
+        if not self.closed:
+            if self._age is not None:
+                self._age.cancel()
+            self._stored.close()
+        super().close()
+
+    def _next(self) -> bytes | None:
+        try:
+            return next(self._content, None)
+        except (BackupGuardError, MemoryError):
+            raise
+        except Exception as error:
+            raise BackupDamaged(
+                f"{self._key} cannot be decoded after {self.stored_size} stored bytes: {error}.",
+                remedy="Restore from another backup, and check the storage it was on.",
+            ) from error
+
+    def _stored_chunks(self) -> Iterator[bytes]:
+        while chunk := self._stored.read(_READ):
+            self._digest.update(chunk)
+            self.stored_size += len(chunk)
+            yield chunk
+
+    def _decrypted(self, age: AgeFilter) -> Iterator[bytes]:
+        for chunk in self._stored_chunks():
+            yield age.feed(chunk)
+        yield age.finish()
+
+
+def open_decoded(repository: Repository, key: str, identities: Sequence[str] = ()) -> DecodedReader:
+    """Open the object ``key``, which ends in ``.zst`` or ``.zst.age``, to read its raw bytes.
+
+    ``identities`` are age secret keys (``AGE-SECRET-KEY-1…``). Raises :class:`ObjectMissing`,
+    :class:`InvalidPlan` for another ending or missing identities, ImportError without the extra ``age``.
+    """
+    if not key.endswith((".zst", ".zst.age")):
+        raise InvalidPlan("key", key, "an object whose name ends in .zst or .zst.age")
+    stored = repository.reader(key)
+    try:
+        return DecodedReader(stored, key, identities)
+    except BaseException:
+        stored.close()
+        raise

@@ -1,0 +1,117 @@
+"""Fixtures for every kind of test: real PostgreSQL servers, started at the first need and shared by the session."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from airflow_backup_guard.postgres.account import account_for, private_folder
+from airflow_backup_guard.postgres.server import LocalServer, available_majors
+
+# What a shared server runs with. No fsync: the tests that need a slow disk make one.
+SMALL = {
+    "fsync": "off",
+    "max_wal_senders": "10",
+    "shared_buffers": "32MB",
+    "wal_level": "replica",
+}
+
+# Each role's password over 127.0.0.1 is its name. `nohba` is in no replication line of pg_hba.conf.
+ROLES = """
+CREATE ROLE guard LOGIN REPLICATION PASSWORD 'guard' IN ROLE pg_monitor;
+CREATE ROLE plain LOGIN PASSWORD 'plain';
+CREATE ROLE noreplication LOGIN PASSWORD 'noreplication' IN ROLE pg_monitor;
+CREATE ROLE nomonitor LOGIN REPLICATION PASSWORD 'nomonitor';
+CREATE ROLE nohba LOGIN REPLICATION PASSWORD 'nohba' IN ROLE pg_monitor;
+CREATE ROLE watchdog LOGIN PASSWORD 'watchdog' IN ROLE pg_monitor, pg_signal_backend;
+"""
+HBA = (
+    "host all all 127.0.0.1/32 scram-sha-256",
+    "host replication guard,plain,noreplication,nomonitor,postgres 127.0.0.1/32 scram-sha-256",
+)
+
+
+def prepare(server: LocalServer) -> LocalServer:
+    """Give a running server the roles and the pg_hba.conf lines that the tests count on."""
+    server.sql(ROLES)
+    server.set_hba(HBA)
+    return server
+
+
+def role_dsn(server: LocalServer, role: str = "guard", dbname: str = "postgres", **values: str) -> str:
+    """Connection string of one of ROLES over 127.0.0.1 with its password; ``values`` are added or replace it."""
+    dsn = server.dsn(dbname, role, password=role, tcp=True)
+    return " ".join([dsn, *(f"{key}='{value}'" for key, value in values.items())])
+
+
+def need_major(major: int) -> None:
+    """Skip the test, with the reason, where this major version is not installed."""
+    if major not in available_majors():
+        pytest.skip(f"PostgreSQL {major} is not installed here")
+
+
+@pytest.fixture(scope="session")
+def shared_server() -> Iterator[Callable[[int], LocalServer]]:
+    """``shared_server(17)``: the session's server of a major version, prepared; skips where it is not installed."""
+    servers: dict[int, LocalServer] = {}
+    with ExitStack() as stack:
+
+        def get(major: int) -> LocalServer:
+            need_major(major)
+            if major not in servers:
+                server = LocalServer.create(major=major, settings=SMALL)
+                servers[major] = prepare(stack.enter_context(server))
+            if not servers[major].running:
+                servers[major].start()
+            return servers[major]
+
+        yield get
+
+
+@pytest.fixture
+def server(shared_server: Callable[[int], LocalServer]) -> LocalServer:
+    """The session's PostgreSQL 18, with ROLES. Leave it as you found it; to change it, take ``new_server``."""
+    return shared_server(18)
+
+
+@pytest.fixture
+def guard_dsn(server: LocalServer) -> str:
+    """How ``guard``, who may back up and monitor, connects to ``server``."""
+    return role_dsn(server)
+
+
+@pytest.fixture
+def new_server() -> Iterator[Callable[..., LocalServer]]:
+    """``new_server(major=…, settings={…})``: a running server with ROLES of this test's own (about half a second)."""
+    with ExitStack() as stack:
+
+        def create(
+            folder: Path | None = None, *, major: int = 18, settings: Mapping[str, str] | None = None
+        ) -> LocalServer:
+            need_major(major)
+            server = LocalServer.create(folder, major=major, settings={**SMALL, **(settings or {})})
+            return prepare(stack.enter_context(server))
+
+        yield create
+
+
+@pytest.fixture
+def cluster_folder() -> Iterator[Path]:
+    """An empty folder for data directories. pytest's tmp_path will not do: PostgreSQL does not run as root, and the
+    user who runs it for root cannot reach what only root may enter."""
+    folder = private_folder(account_for(Path("/")), "test")
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def is_root() -> bool:
+    """Whether the tests run as root."""
+    return os.geteuid() == 0
