@@ -18,7 +18,7 @@ from datetime import datetime, timezone
 from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from airflow_backup_guard.core.lsn import LSN
+from airflow_backup_guard.core.wal import LSN
 from airflow_backup_guard.errors import BackupDamaged
 
 if TYPE_CHECKING:

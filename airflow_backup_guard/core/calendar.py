@@ -51,8 +51,9 @@ class OffPeakCalendar:
     def parse(cls, text: str, tz: str, field: str = "calendar") -> OffPeakCalendar:
         """Read ``"Mon-Thu 01:00-05:00, 22:00-23:00; Fri,Sat 22:00-08:00"`` or ``"daily 00:00-24:00"``.
 
-        An end before its start is on the next day; windows that touch become one. Raises :class:`InvalidPlan`
-        naming ``field``, the text and the part of it that is wrong, also where windows overlap.
+        An end before its start is on the next day; windows that touch, and a night that runs into windows of the next
+        day, become one. Raises :class:`InvalidPlan` naming ``field``, the text and the part of it that is wrong, also
+        where two windows of one day overlap.
         """
         try:
             pendulum.timezone(tz if isinstance(tz, str) else "")
@@ -127,10 +128,10 @@ class OffPeakCalendar:
             yield Window(self._local(opening), self._local(closing))
 
     def _windows_after(self, utc: datetime) -> Iterator[tuple[datetime, datetime]]:
-        """Yield whole windows that end after ``utc``, in UTC, in order, without end; not if always open."""
+        """Yield the windows that end after ``utc``, in UTC, in order, without end; not for one always open."""
         local = utc.astimezone(pendulum.timezone(self.tz))
-        # A window lasts up to a week, and a jump may skip all that lies between it and the window before it.
-        monday = datetime.combine(local.date(), time()) - timedelta(days=local.weekday() + 14)
+        # From a week back, because the window around this moment may have opened almost that long ago.
+        monday = datetime.combine(local.date(), time()) - timedelta(days=local.weekday() + 7)
         held: tuple[datetime, datetime] | None = None
         for week, span in ((week, span) for week in count() for span in self.spans):
             opening, closing = (monday + timedelta(weeks=week, minutes=minutes) for minutes in span)
@@ -139,7 +140,7 @@ class OffPeakCalendar:
                 end = self._shown(closing, again=True)
             if start == end:
                 continue
-            if held and held[1] == start:
+            if held and held[1] == start:  # the jump skipped all that lay between
                 start = held[0]
             elif held and held[1] > utc:
                 yield held
@@ -196,18 +197,23 @@ def _parse_days(text: str, clause: str) -> Iterator[int]:
 
 
 def _join(windows: list[tuple[int, int, str]]) -> tuple[tuple[int, int], ...]:
-    """Make one span of windows that touch, also from Sunday to Monday; refuse windows that overlap."""
-    start_of_week, _, first_window = windows[0]
-    for (_, end, one), (start, _, other) in pairwise([*windows, (start_of_week + _WEEK, 0, first_window)]):
-        if start < end:
-            raise ValueError(f"windows that do not overlap, instead of {one!r} and {other!r}")
+    """Make one span of windows that touch, and of a night that runs into the next day's windows.
+
+    Two windows of one day that overlap are refused: whoever wrote them meant something else.
+    """
+    for (one_start, end, one), (start, _, other) in pairwise(windows):
+        if start < end and start // _DAY == one_start // _DAY:
+            raise ValueError(f"windows of a day that do not overlap, instead of {one!r} and {other!r}")
     spans: list[tuple[int, int]] = []
     for start, end, _ in windows:
-        touching = bool(spans) and spans[-1][1] == start
-        spans.append((spans.pop()[0] if touching else start, end))
-    if len(spans) > 1 and spans[-1][1] == spans[0][0] + _WEEK:
-        spans[-1] = (spans[-1][0], spans.pop(0)[1] + _WEEK)
-    return ((0, _WEEK),) if spans[0][1] - spans[0][0] == _WEEK else tuple(spans)
+        if spans and start <= spans[-1][1]:
+            last_start, last_end = spans.pop()
+            start, end = last_start, max(last_end, end)
+        spans.append((start, end))
+    while len(spans) > 1 and spans[0][0] + _WEEK <= spans[-1][1]:
+        _, end = spans.pop(0)
+        spans[-1] = (spans[-1][0], max(spans[-1][1], end + _WEEK))
+    return ((0, _WEEK),) if spans[0][1] - spans[0][0] >= _WEEK else tuple(spans)
 
 
 def _split(start: int, end: int) -> Iterator[tuple[int, int]]:

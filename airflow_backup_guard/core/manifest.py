@@ -10,7 +10,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from airflow_backup_guard.core.lsn import LSN
+from airflow_backup_guard.core.wal import LSN
 from airflow_backup_guard.errors import BackupDamaged
 
 _CHECKSUM_LINE = b'"Manifest-Checksum"'

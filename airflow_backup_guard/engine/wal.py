@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, suppress
 from types import TracebackType
 
 from airflow_backup_guard.core.backup import StoredPart
-from airflow_backup_guard.core.lsn import LSN, segment_name
+from airflow_backup_guard.core.wal import LSN, segment_name
 from airflow_backup_guard.engine.parts import PartStore, PartWriter
 from airflow_backup_guard.errors import SourceUnavailable
 from airflow_backup_guard.postgres.replication import ReplicationConnection

@@ -9,7 +9,7 @@ from psycopg.rows import dict_row
 
 from airflow_backup_guard.core.backup import Cluster, Database, Tablespace
 from airflow_backup_guard.core.check import Check, CheckStatus
-from airflow_backup_guard.core.lsn import LSN
+from airflow_backup_guard.core.wal import LSN
 from airflow_backup_guard.core.units import Size
 from airflow_backup_guard.errors import BackupGuardError
 from airflow_backup_guard.postgres.connection import APPLICATION_NAME, connect

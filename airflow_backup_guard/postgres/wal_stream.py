@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 from datetime import datetime, timezone
 
-from airflow_backup_guard.core.lsn import LSN
+from airflow_backup_guard.core.wal import LSN
 from airflow_backup_guard.errors import SourceBusy, SourceUnavailable
 from airflow_backup_guard.postgres.replication import KeepGoing, ReplicationConnection
 

@@ -112,9 +112,11 @@ def decryption(identities: Sequence[str], what: str) -> AgeFilter:
     Raises :class:`InvalidPlan` if one is not such a key, and later :class:`RestoreRefused`, naming ``what``,
     if none of them opens it.
     """
-    age = _pyrage() if not identities: raise InvalidPlan("identities", (), f"the age secret key that opens
-    {what}; it is encrypted") # The value of a secret key must not reach a log. keys = [_key(age,
-    age.x25519.Identity, text, "identities", "AGE-SECRET-KEY-1…", "***") for text in identities]
+    age = _pyrage()
+    if not identities:
+        raise InvalidPlan("identities", (), f"the age secret key that opens {what}; it is encrypted")
+    # The value of a secret key must not reach a log.
+    keys = [_key(age, age.x25519.Identity, text, "identities", "AGE-SECRET-KEY-1…", "***") for text in identities]
 
     def convert(source: AgeFilter, sink: AgeFilter) -> None:
         try:

@@ -62,7 +62,7 @@ class Repository(Protocol):
         """Store a small object atomically; with ``if_absent``, ``ObjectExists`` if the key is taken."""
 
     def reader(self, key: str) -> BinaryIO:
-        """Open an object for one sequential read, ``ObjectMissing`` if there is none. The caller closes it."""
+        """Open an object for one sequential read; ``ObjectMissing`` if there is none. To be closed."""
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         """Committed objects whose key starts with ``prefix``, sorted by key."""

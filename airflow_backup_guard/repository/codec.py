@@ -92,10 +92,15 @@ class DecodedReader(io.BufferedIOBase):
     """
 
     def __init__(self, stored: BinaryIO, key: str, identities: Sequence[str] = ()) -> None:
-        super().__init__() self.stored_size = 0 self._key = key self._stored = stored self._digest =
-        hashlib.sha256() self._age = decryption(identities, key) if key.endswith(".age") else None
-        self._content = decompressed(self._stored_chunks() if self._age is None else
-        self._decrypted(self._age)) self._pending = bytearray()
+        super().__init__()
+        self.stored_size = 0
+        self._key = key
+        self._stored = stored
+        self._digest = hashlib.sha256()
+        self._age = decryption(identities, key) if key.endswith(".age") else None
+        chunks = self._stored_chunks() if self._age is None else self._decrypted(self._age)
+        self._content = decompressed(chunks)
+        self._pending = bytearray()
 
     @property
     def stored_sha256(self) -> str:
@@ -122,6 +127,11 @@ class DecodedReader(io.BufferedIOBase):
     def read1(self, size: int = -1) -> bytes:
         """Return up to ``size`` bytes."""
         return self.read(_READ if size < 0 else size)
+
+    def skip_rest(self) -> None:
+        """After ``BackupDamaged``: read the rest of the stored bytes undecoded, to know their size and digest."""
+        for _ in self._stored_chunks():
+            pass
 
     def close(self) -> None:
         """Stop reading; no thread is left. Idempotent."""

@@ -36,14 +36,26 @@ def decompressed(chunks: Iterator[bytes]) -> Iterator[bytes]:
 
 def _frame(source: _Source) -> Iterator[bytes]:
     """Split one frame into its header, its blocks and its checksum."""
-    if source.take(4) != _MAGIC: raise ValueError("bytes that are no zstd frame") descriptor = source.take(1)
-    flags = descriptor[0] single_segment, content_flag = flags >> 5 & 1, flags >> 6 size = (not
-    single_segment) + _DICTIONARY_ID_SIZE[flags & 3] + (_CONTENT_SIZE_SIZE[content_flag] or single_segment)
-    yield _MAGIC + descriptor + source.take(size) last = False while not last: header = source.take(3) value =
-    int.from_bytes(header, "little") last, kind, length = bool(value & 1), value >> 1 & 3, value >> 3 if kind
-    > _COMPRESSED: raise ValueError("a zstd block of a reserved kind") if length > zstandard.BLOCKSIZE_MAX:
-    raise ValueError("a zstd block longer than any may be") yield header + source.take(1 if kind == _RUN else
-    length) if flags >> 2 & 1: yield source.take(4)
+    if source.take(4) != _MAGIC:
+        raise ValueError("bytes that are no zstd frame")
+    descriptor = source.take(1)
+    flags = descriptor[0]
+    single_segment = flags >> 5 & 1
+    window_size = 1 - single_segment
+    content_size = _CONTENT_SIZE_SIZE[flags >> 6] or single_segment
+    yield _MAGIC + descriptor + source.take(window_size + _DICTIONARY_ID_SIZE[flags & 3] + content_size)
+    last = False
+    while not last:
+        header = source.take(3)
+        value = int.from_bytes(header, "little")
+        last, kind, length = bool(value & 1), value >> 1 & 3, value >> 3
+        if kind > _COMPRESSED:
+            raise ValueError("a zstd block of a reserved kind")
+        if length > zstandard.BLOCKSIZE_MAX:
+            raise ValueError("a zstd block longer than any may be")
+        yield header + source.take(1 if kind == _RUN else length)
+    if flags >> 2 & 1:
+        yield source.take(4)
 
 
 class _Source:

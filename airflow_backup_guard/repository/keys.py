@@ -26,5 +26,5 @@ def check_prefix(prefix: str) -> str:
 
 
 def _is_part(part: str) -> bool:
-    return part.isprintable() and 0 < len(part.encode()) <= 200 and not part.startswith(".") and "\\" not in
-    part
+    fits = 0 < len(part.encode()) <= 200
+    return fits and part.isprintable() and not part.startswith(".") and "\\" not in part

@@ -38,7 +38,7 @@ class LocalWriter(ObjectWriter):
                 rest = rest[file.write(rest) :]
 
     def commit(self, *, if_absent: bool = False) -> StoredObject:
-        """Make the file durable and visible; with ``if_absent``, :class:`ObjectExists` if the key is taken."""
+        """Make the file durable and visible; with ``if_absent``, ObjectExists if the key is taken."""
         file = self._open()
         try:
             with os_errors_explained(self._path):

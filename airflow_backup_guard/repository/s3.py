@@ -17,7 +17,7 @@ from airflow_backup_guard.repository.s3_writer import S3Writer
 
 
 def default_client() -> Any:
-    """A client from boto3's own chain: environment, profile, role; ``AWS_ENDPOINT_URL`` and ``AWS_PROFILE`` work.
+    """A client from boto3's own chain: environment (also ``AWS_ENDPOINT_URL``), profile, role.
 
     Raises :class:`RepositoryDenied` or :class:`RepositoryUnavailable` if that chain is broken.
     """
@@ -55,14 +55,19 @@ class S3Repository:
 
     def put(self, key: str, data: bytes, *, if_absent: bool = False) -> StoredObject:
         """Store ``data`` in one request; errors as in the protocol."""
-        digest = hashlib.sha256(data) arguments = {**self._at(key), "Body": data, "ChecksumSHA256":
-        base64.b64encode(digest.digest()).decode()} if if_absent: arguments["IfNoneMatch"] = "*" try: with
-        s3_errors_explained(f"{self.url}/{key}"): self._client.put_object(**arguments) except ObjectExists as
-        error: if not self._is_ours(key, data, error): raise return StoredObject(key, len(data),
-        digest.hexdigest())
+        digest = hashlib.sha256(data)
+        checksum = base64.b64encode(digest.digest()).decode()
+        condition = {"IfNoneMatch": "*"} if if_absent else {}
+        try:
+            with s3_errors_explained(f"{self.url}/{key}"):
+                self._client.put_object(**self._at(key), Body=data, ChecksumSHA256=checksum, **condition)
+        except ObjectExists as error:
+            if not self._is_ours(key, data, error):
+                raise
+        return StoredObject(key, len(data), digest.hexdigest())
 
     def reader(self, key: str) -> BinaryIO:
-        """Open an object; a connection cut in mid-read is taken up again where it was. Errors as in the protocol."""
+        """Open an object; reading goes on after a cut of the connection. Errors as in the protocol."""
         return BufferedReader(S3Reader(self._client, self._at(key), f"{self.url}/{key}"), 1 << 18)
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
@@ -80,9 +85,7 @@ class S3Repository:
         uploads = list(self._pages("list_multipart_uploads", "Uploads", check_prefix(prefix)))
         for upload in uploads:
             with s3_errors_explained(f"{self.url}/{prefix}", passed=("NoSuchUpload",)):
-                self._client.abort_multipart_upload(
-                    Bucket=self._bucket, Key=upload["Key"], UploadId=upload["UploadId"]
-                )
+                self._client.abort_multipart_upload(Bucket=self._bucket, Key=upload["Key"], UploadId=upload["UploadId"])
         return len(uploads)
 
     def free_bytes(self) -> None:
@@ -92,12 +95,17 @@ class S3Repository:
         return {"Bucket": self._bucket, "Key": self._prefix + check_key(key)}
 
     def _pages(self, operation: str, field: str, prefix: str) -> Iterator[dict[str, Any]]:
-        pages = self._client.get_paginator(operation).paginate(Bucket=self._bucket, Prefix=self._prefix +
-        prefix) pages = iter(pages) while True: with s3_errors_explained(f"{self.url}/{prefix}"): page =
-        next(pages, None) if page is None: return yield from page.get(field, ())
+        paginator = self._client.get_paginator(operation)
+        pages = iter(paginator.paginate(Bucket=self._bucket, Prefix=self._prefix + prefix))
+        while True:
+            with s3_errors_explained(f"{self.url}/{prefix}"):
+                page = next(pages, None)
+            if page is None:
+                return
+            yield from page.get(field, ())
 
     def _is_ours(self, key: str, data: bytes, error: ObjectExists) -> bool:
-        """Whether a put that was refused had been stored by its own earlier attempt, whose answer was lost."""
+        """Whether a refused put was stored by its own earlier attempt, whose answer was lost."""
         answer = getattr(error.__cause__, "response", {})
         if not answer.get("ResponseMetadata", {}).get("RetryAttempts"):
             return False

@@ -82,14 +82,14 @@ _CODES: dict[str, _Meaning] = {
 _WITHOUT_CREDENTIALS: _Meaning = (
     RepositoryDenied,
     "was asked for without usable credentials",
-    "Give them in the Airflow connection, the environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY), a profile "
-    "or a role.",
+    "Give them in the Airflow connection, the environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY), a "
+    "profile or a role.",
 )
 
 
 @contextlib.contextmanager
 def s3_errors_explained(what: str, *, passed: Collection[str] = ()) -> Iterator[None]:
-    """Turn botocore's errors about ``what`` into ones of this package; error codes ``passed`` are no error."""
+    """Turn botocore's errors about ``what`` into ones of this package; codes in ``passed`` are no error."""
     from botocore import exceptions
 
     try:

@@ -16,7 +16,7 @@ _TRIES = 5
 
 
 class S3Reader(io.RawIOBase):
-    """Read once from start to end; asks for the rest again after a cut, ``_TRIES`` times without a byte at most."""
+    """Read once, from start to end; after a cut, ask for the rest, up to 5 times without a byte."""
 
     def __init__(self, client: Any, at: dict[str, str], what: str) -> None:
         super().__init__()
@@ -35,20 +35,23 @@ class S3Reader(io.RawIOBase):
         """Read up to ``len(buffer)`` bytes; 0 only at the end of the whole object."""
         view = memoryview(buffer).cast("B")
         wanted = min(len(view), self._size - self._position)
-        for left in range(_TRIES if wanted else 0, 0, -1):
-            with s3_errors_explained(self._what) if left == 1 else _cuts_passed():
+        cause: BaseException | None = None
+        for _ in range(_TRIES if wanted else 0):
+            try:
                 if self._body is None:
                     self._body = self._rest()
                 count: int = self._body.readinto(view[:wanted])
+            except _cuts() as error:
+                cause, count = error, 0
+            if count:
                 self._position += count
-                if count:
-                    return count
+                return count
             self._drop()
         if wanted:
             raise RepositoryUnavailable(
-                f"{self._what} ends after {self._position} of {self._size} bytes.",
-                remedy="Check the service's health, then try again.",
-            )
+                f"{self._what} broke off {_TRIES} times after {self._position} of {self._size} bytes ({cause}).",
+                remedy="Check the network and the service's health, then try again.",
+            ) from cause
         return 0
 
     def close(self) -> None:
@@ -70,7 +73,8 @@ class S3Reader(io.RawIOBase):
                 body.close()
 
 
-def _cuts_passed() -> contextlib.AbstractContextManager[None]:
-    from botocore.exceptions import HTTPClientError, IncompleteReadError
+def _cuts() -> tuple[type[Exception], ...]:
+    from botocore.exceptions import BotoCoreError
+    from urllib3.exceptions import HTTPError
 
-    return contextlib.suppress(HTTPClientError, IncompleteReadError, OSError)
+    return BotoCoreError, HTTPError, OSError

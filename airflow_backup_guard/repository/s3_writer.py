@@ -18,6 +18,7 @@ _MIB = 1 << 20
 _MEMORY = 64 * _MIB
 _PARTS = 10_000
 _GRACE_SECONDS = 2.0
+_ABORT_SECONDS = 4.0
 
 _log = logging.getLogger(__name__)
 
@@ -32,10 +33,11 @@ def part_size(number: int) -> int:
 
 
 class S3Writer(ObjectWriter):
-    """Memory: 64 MiB, and past 20 GB written twice the size of a part (1.3 GB at 1 TB stored).
+    """One object being written, as :class:`~airflow_backup_guard.repository.base.ObjectWriter` promises.
 
-    ``abort`` may be called from another thread, or from a signal handler: it makes a ``write`` or ``commit``
-    that waits raise, cuts the parts under way short, and waits no more than about two seconds for them.
+    Memory: 64 MiB; past 20 GB written, twice the size of a part (80 MiB, up to 1.3 GB at 1 TB stored).
+    ``abort`` may be called from another thread or a signal handler: it makes a ``write`` or ``commit`` that waits
+    raise, cuts the parts under way short, and returns within about four seconds even if S3 has stopped answering.
     """
 
     def __init__(self, client: Any, at: dict[str, str], key: str, url: str) -> None:
@@ -49,7 +51,7 @@ class S3Writer(ObjectWriter):
         self._in_flight = 0
         self._sent: dict[int, dict[str, Any]] = {}
         self._failure: BaseException | None = None
-        self.closed = False
+        self.closed = self._dropped = False
 
     def write(self, data: bytes | memoryview) -> None:
         """Append; waits while parts under way fill the memory. Raises what sending a part raised."""
@@ -88,23 +90,33 @@ class S3Writer(ObjectWriter):
                 return
             self.closed = True
             self._changed.notify_all()
-            self._changed.wait_for(lambda: self._in_flight == 0, timeout=_GRACE_SECONDS)
-            late = self._in_flight
-        self._drop_upload()
-        if late:
-            _log.warning("Parts of %s were still under way when its upload was aborted.", self._what)
+        if self._upload is not None:
+            # Not in this thread: the service may have stopped answering.
+            dropping = threading.Thread(target=self._drop_upload, name=f"abort {self._key}", daemon=True)
+            dropping.start()
+            dropping.join(_ABORT_SECONDS)
 
     def _send_part(self) -> None:
-        if self._number > _PARTS: raise RepositoryFull( f"{self._what} is longer than S3 takes, {self._size}
-        bytes.", remedy="Compress more, or split the cluster's data over tablespaces.", ) if self._upload is
-        None: with s3_errors_explained(self._what): answer = self._client.create_multipart_upload(**self._at,
-        ChecksumAlgorithm="CRC32") self._upload = {**self._at, "UploadId": answer["UploadId"]} part, number,
-        size = self._part, self._number, self._part.tell() with self._changed: self._in_flight += size # One
-        thread a part, as they are long; daemons, so that a hanging one does not hold up the process's exit.
-        threading.Thread( target=self._send, args=(self._upload, number, part, size), name=f"part {number}",
-        daemon=True ).start() self._part, self._number = _Part(self), number + 1 following =
-        part_size(self._number) memory = max(_MEMORY, 2 * following) self._wait(lambda: self._in_flight +
-        following <= memory)
+        if self._number > _PARTS:
+            raise RepositoryFull(
+                f"{self._what} is longer than S3 takes, {self._size} bytes.",
+                remedy="Compress more, or move part of the database to another tablespace.",
+            )
+        if self._upload is None:
+            with s3_errors_explained(self._what):
+                answer = self._client.create_multipart_upload(**self._at, ChecksumAlgorithm="CRC32")
+            self._upload = {**self._at, "UploadId": answer["UploadId"]}
+        part, number, size = self._part, self._number, self._part.tell()
+        with self._changed:
+            self._in_flight += size
+        # One thread a part, as they are long; daemons, so that a hanging one does not hold up the process's exit.
+        threading.Thread(
+            target=self._send, args=(self._upload, number, part, size), name=f"part {number}", daemon=True
+        ).start()
+        self._part, self._number = _Part(self), number + 1
+        following = part_size(self._number)
+        memory = max(_MEMORY, 2 * following)
+        self._wait(lambda: self._in_flight + following <= memory)
 
     def _send(self, upload: dict[str, str], number: int, part: _Part, size: int) -> None:
         try:
@@ -112,18 +124,17 @@ class S3Writer(ObjectWriter):
                 checksum = base64.b64encode(zlib.crc32(content).to_bytes(4, "big")).decode()
             part.seek(0)
             with s3_errors_explained(self._what):
-                answer = self._client.upload_part(
-                    **upload, PartNumber=number, Body=part, ChecksumCRC32=checksum
-                )
+                answer = self._client.upload_part(**upload, PartNumber=number, Body=part, ChecksumCRC32=checksum)
             self._sent[number] = {"PartNumber": number, "ETag": answer["ETag"], "ChecksumCRC32": checksum}
         except BaseException as error:
             self._failure = self._failure or error
         finally:
+            part.close()
             with self._changed:
                 self._in_flight -= size
                 self._changed.notify_all()
-            if self.closed and number not in self._sent:
-                part.close()
+            if self._dropped:
+                self._drop_upload()  # this part may have been stored after the others were dropped
 
     def _wait(self, condition: Any) -> None:
         with self._changed:
@@ -137,14 +148,14 @@ class S3Writer(ObjectWriter):
             raise self._failure
 
     def _drop_upload(self) -> None:
-        if self._upload is None:
-            return
+        with self._changed:
+            self._changed.wait_for(lambda: self._in_flight == 0, timeout=_GRACE_SECONDS)
+            self._dropped = True
         try:
             with s3_errors_explained(self._what, passed=("NoSuchUpload",)):
-                self._client.abort_multipart_upload(**self._upload)
+                self._client.abort_multipart_upload(**self._upload or {})
         except BackupGuardError as error:
-            _log.warning("The parts of %s were left behind, for abort_writes to remove: %s", self._what,
-            error)
+            _log.warning("The parts of %s were left behind, for abort_writes to remove: %s", self._what, error)
 
 
 class _Part(io.BytesIO):

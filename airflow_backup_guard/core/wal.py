@@ -1,12 +1,17 @@
-"""Positions in the write-ahead log, and the names of the segments that hold them."""
+"""The write-ahead log: positions in it, the segments that hold it, and how a segment begins."""
 
 from __future__ import annotations
 
 import re
+import struct
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 _TEXT = re.compile(r"([0-9A-Fa-f]{1,8})/([0-9A-Fa-f]{1,8})", re.ASCII)
+
+_LONG_HEADER = struct.Struct("<HHIQI4xQII")
+_HAS_LONG_HEADER = 0x0002
 
 
 class LSN(int):
@@ -49,3 +54,26 @@ def segment_names(timeline: int, start: int, end: int, segment_size: int) -> Ite
     """Names of all segments that recovery reads from ``start`` up to, not including, ``end``."""
     for position in range(start - start % segment_size, end, segment_size):
         yield segment_name(timeline, position, segment_size)
+
+
+@dataclass(frozen=True)
+class SegmentHeader:
+    """What a segment says of itself; ``segment_size`` in bytes."""
+
+    timeline: int
+    start: LSN
+    system_identifier: str
+    segment_size: int
+
+
+def parse_segment_header(data: bytes) -> SegmentHeader:
+    """Read the first 40 bytes of a segment; raises ``ValueError`` if they are no such thing.
+
+    Format: XLogLongPageHeaderData in PostgreSQL's ``access/xlog_internal.h``, as little-endian servers write it.
+    """
+    if len(data) < _LONG_HEADER.size:
+        raise ValueError("the segment is shorter than its header")
+    _, flags, timeline, start, _, identifier, size, _ = _LONG_HEADER.unpack(data[: _LONG_HEADER.size])
+    if not flags & _HAS_LONG_HEADER:
+        raise ValueError("the segment does not begin with a WAL page header")
+    return SegmentHeader(timeline, LSN(start), str(identifier), size)

@@ -1,0 +1,144 @@
+"""Reads PostgreSQL's tar archives as a stream, and holds every file against the backup_manifest."""
+
+from __future__ import annotations
+
+import hashlib
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import IO, Protocol
+
+import google_crc32c
+
+from airflow_backup_guard.core.manifest import BackupManifest, ManifestFile
+from airflow_backup_guard.errors import BackupDamaged
+
+CONTROL_FILE = "global/pg_control"
+_CHUNK = 1 << 18
+
+
+class _Digest(Protocol):
+    def update(self, data: bytes) -> None: ...
+    def hexdigest(self) -> str: ...
+
+
+@dataclass(frozen=True)
+class Member:
+    """One directory or file: ``path`` relative to the data directory, ``mode`` and ``mtime`` as the server has them.
+
+    ``content`` is None for a directory. It must be read to its end before the next member is asked for.
+    """
+
+    path: str
+    mode: int
+    mtime: float
+    content: Iterator[bytes] | None
+
+
+class ArchiveReader:
+    """Walks the archives of one backup. What differs from the manifest is told in ``problems``; nothing is raised.
+
+    ``problems`` maps a path to what is wrong with it; ``files`` counts those that are right.
+    """
+
+    def __init__(self, manifest: BackupManifest) -> None:
+        self._manifest = manifest
+        self._seen: set[str] = set()
+        self.problems: dict[str, str] = {}
+        self.files = 0
+        self.control_file = b""
+
+    def members(self, name: str, stream: IO[bytes]) -> Iterator[Member]:
+        """The members of the archive ``name`` (``base`` or a tablespace's OID).
+
+        Raises :class:`BackupDamaged` for a stream that is no tar archive, or one that would write elsewhere.
+        """
+        prefix = "" if name == "base" else f"pg_tblspc/{name}/"
+        try:
+            with tarfile.open(fileobj=stream, mode="r|", encoding="utf-8", errors="surrogateescape") as archive:
+                for member in archive:
+                    path = prefix + safe_path(member.name)
+                    if member.isdir():
+                        yield Member(path, member.mode, member.mtime, None)
+                    elif member.isreg():
+                        content = archive.extractfile(member)
+                        assert content is not None  # noqa: S101  # a regular file has one
+                        yield Member(path, member.mode, member.mtime, self._checked(path, content))
+                    else:
+                        raise BackupDamaged(
+                            f"Archive {name}: {member.name} is neither a file nor a directory.",
+                            remedy="PostgreSQL writes no such archive; use another backup.",
+                        )
+                    archive.members = []  # tarfile keeps every member it has seen, and memory must stay flat
+            # What follows the archive's end mark must be read, too, to reach the end of the stored object.
+            while stream.read(_CHUNK):
+                pass
+        except tarfile.TarError as error:
+            raise BackupDamaged(f"Archive {name} is not a whole tar archive: {error}.") from error
+
+    def finish(self, archives: set[str]) -> None:
+        """Once all members of ``archives`` were read: whatever the manifest has beyond them is a problem, too."""
+        for path in self._manifest.files.keys() - self._seen:
+            owner = path.split("/", 2)[1] if path.startswith("pg_tblspc/") else "base"
+            if owner in archives:
+                self.problems[path] = "is in the manifest, but in no archive"
+
+    def _checked(self, path: str, content: IO[bytes]) -> Iterator[bytes]:
+        expected = self._manifest.files.get(path)
+        digest = _digest(expected)
+        size = 0
+        while chunk := content.read(_CHUNK):
+            size += len(chunk)
+            if digest is not None:
+                digest.update(chunk)
+            if path == CONTROL_FILE:
+                self.control_file += chunk
+            yield chunk
+        self._seen.add(path)
+        if expected is None:
+            self.problems[path] = "is in an archive, but not in the manifest"
+        elif size != expected.size:
+            self.problems[path] = f"has {size} bytes, and {expected.size} in the manifest"
+        elif digest is not None and digest.hexdigest() != expected.checksum:
+            self.problems[path] = (
+                f"has {expected.algorithm} {digest.hexdigest()}, and {expected.checksum} in the manifest"
+            )
+        else:
+            self.files += 1
+
+
+def system_identifier(control_file: bytes) -> str:
+    """The cluster's identity in ``global/pg_control``: its first eight bytes, in the byte order of the server."""
+    return str(int.from_bytes(control_file[:8], "little"))
+
+
+def safe_path(name: str) -> str:
+    """``name`` without a leading ``./``; raises :class:`BackupDamaged` if it leads out of where it is unpacked."""
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts or "\0" in name or "\\" in name:
+        raise BackupDamaged(
+            f"An archive has a member named {name!r}, which leads out of the data directory.",
+            remedy="Somebody tampered with it: use another backup, and find out who can write to the repository.",
+        )
+    return str(path)
+
+
+class _Crc32c:
+    # PostgreSQL writes the four bytes of a CRC-32C in the server's byte order; all it runs on today is little-endian.
+    def __init__(self) -> None:
+        self._value = 0
+
+    def update(self, data: bytes) -> None:
+        self._value = google_crc32c.extend(self._value, data)
+
+    def hexdigest(self) -> str:
+        return self._value.to_bytes(4, "little").hex()
+
+
+def _digest(expected: ManifestFile | None) -> _Digest | None:
+    if expected is None or expected.algorithm is None:
+        return None
+    if expected.algorithm == "CRC32C":
+        return _Crc32c()
+    return hashlib.new(expected.algorithm.lower())

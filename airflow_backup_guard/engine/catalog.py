@@ -1,0 +1,56 @@
+"""Finds backups in a repository, by their records alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from airflow_backup_guard.core import backup
+from airflow_backup_guard.core.backup import BackupRecord
+from airflow_backup_guard.core.verification import Verification
+from airflow_backup_guard.errors import BackupMissing, ObjectMissing
+from airflow_backup_guard.repository.base import Repository
+from airflow_backup_guard.repository.read import read_whole
+
+
+def backups(repository: Repository, plan_name: str | None = None) -> Iterator[BackupRecord]:
+    """All visible backups, of one plan or of all, by plan and then by time; raises ``BackupDamaged`` for a bad one."""
+    for plan, backup_id in _ids(repository, plan_name):
+        key = backup.record_key(plan, backup_id)
+        yield backup.load(BackupRecord, read_whole(repository, key), key)
+
+
+def find(repository: Repository, backup_id: str, plan_name: str | None = None) -> BackupRecord:
+    """The backup by this id, or the newest one for ``"latest"``; raises :class:`BackupMissing`."""
+    found = list(_ids(repository, plan_name))
+    if backup_id == "latest":
+        matching = sorted(found, key=lambda pair: pair[1])[-1:]
+        if len({plan for plan, _ in found}) > 1:
+            raise BackupMissing(
+                f"{repository.url} has backups of several plans: {', '.join(sorted({p for p, _ in found}))}.",
+                remedy="Say which one, with --plan-name, or give a backup's id.",
+            )
+    else:
+        matching = [pair for pair in found if pair[1] == backup_id]
+    if not matching:
+        what = "no backup at all" if not found else f"no backup {backup_id}"
+        raise BackupMissing(f"{repository.url} has {what}.", remedy="See backup-guard list.")
+    key = backup.record_key(*matching[0])
+    return backup.load(BackupRecord, read_whole(repository, key), key)
+
+
+def last_verification(repository: Repository, record: BackupRecord) -> Verification | None:
+    """What the latest verification of a backup found, or None if there was none."""
+    key = backup.verification_key(record.plan_name, record.backup_id)
+    try:
+        return backup.load(Verification, read_whole(repository, key), key)
+    except ObjectMissing:
+        return None
+
+
+def _ids(repository: Repository, plan_name: str | None) -> Iterator[tuple[str, str]]:
+    prefix = backup.RECORDS if plan_name is None else f"{backup.RECORDS}{plan_name}/"
+    for found in repository.list(prefix):
+        plan, _, name = found.key.removeprefix(backup.RECORDS).partition("/")
+        backup_id = name.removesuffix(".json")
+        if backup.is_backup_id(backup_id):  # whatever else somebody put there is none of ours
+            yield plan, backup_id

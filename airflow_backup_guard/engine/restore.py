@@ -1,0 +1,236 @@
+"""Puts a backup back into a data directory on which PostgreSQL starts. Needs a repository, and no Airflow."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from airflow_backup_guard.core.backup import BackupRecord, StoredPart, Tablespace
+from airflow_backup_guard.core.manifest import parse_manifest
+from airflow_backup_guard.core.units import Size
+from airflow_backup_guard.engine.archive import CONTROL_FILE, ArchiveReader, Member
+from airflow_backup_guard.engine.stop import Stop
+from airflow_backup_guard.errors import BackupDamaged, RestoreRefused
+from airflow_backup_guard.repository.base import Repository
+from airflow_backup_guard.repository.codec import DecodedReader
+
+_CHUNK = 1 << 20
+_TABLESPACE_MAP = "tablespace_map"
+
+
+@dataclass(frozen=True)
+class Owner:
+    """Who restored files shall belong to, by number."""
+
+    user: int
+    group: int
+
+
+def restore(
+    record: BackupRecord,
+    repository: Repository,
+    target: Path,
+    *,
+    tablespaces: Mapping[str, Path] | None = None,
+    identities: Sequence[str] = (),
+    owner: Owner | None = None,
+    stop: Stop | None = None,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+) -> None:
+    """Write the backup into ``target``, which must be empty or not there, and check every byte of it meanwhile.
+
+    ``tablespaces`` maps the location that a tablespace had to where it shall be now; one that is not named goes where
+    it was. ``on_progress`` is given the bytes written and the bytes there are to write.
+
+    Raises :class:`RestoreRefused` before anything is written, and :class:`BackupDamaged` or the errors of the
+    repository after everything that was written is removed again. The control file comes last: PostgreSQL does not start
+    on a directory that is not whole.
+    """
+    run = _Restore(record, repository, target, dict(tablespaces or {}), identities, owner, stop or Stop(), on_progress)
+    run.refuse_what_would_harm()
+    with run.undone_on_failure():
+        run.write()
+
+
+class _Restore:
+    def __init__(
+        self,
+        record: BackupRecord,
+        repository: Repository,
+        target: Path,
+        mapping: dict[str, Path],
+        identities: Sequence[str],
+        owner: Owner | None,
+        stop: Stop,
+        on_progress: Callable[[int, int], None],
+    ) -> None:
+        self.record = record
+        self.repository = repository
+        self.target = target.absolute()
+        self.identities = identities
+        self.owner = owner
+        self.stop = stop
+        self.on_progress = on_progress
+        self.done = 0
+        self.total = sum(p.content_size for p in record.parts if p.kind in ("archive", "wal"))
+        self.locations = {t: mapping.pop(t.location, Path(t.location)) for t in record.snapshot.tablespaces}
+        self.unknown_locations = sorted(mapping)
+
+    @property
+    def folders(self) -> list[Path]:
+        return [self.target, *self.locations.values()]
+
+    def refuse_what_would_harm(self) -> None:
+        if self.unknown_locations:
+            raise RestoreRefused(
+                f"The backup has no tablespace at {', '.join(self.unknown_locations)}.",
+                remedy=f"It has: {', '.join(t.location for t in self.locations) or 'none'}.",
+            )
+        for folder in self.folders:
+            if folder.is_symlink() or (folder.exists() and (not folder.is_dir() or any(folder.iterdir()))):
+                raise RestoreRefused(
+                    f"{folder} is not an empty folder, and a restore never overwrites anything.",
+                    remedy="Give an empty folder or one that is not there yet"
+                    + (", and --tablespace-mapping OLD=NEW for tablespaces." if self.locations else "."),
+                )
+        for folder in self.folders:
+            existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
+            free = shutil.disk_usage(existing).free
+            if free < self.total:
+                raise RestoreRefused(
+                    f"{folder} has {Size(free)} free, and the backup needs {Size(self.total)}.",
+                    remedy="Restore to a larger disk, or free space.",
+                )
+
+    @contextmanager
+    def undone_on_failure(self) -> Iterator[None]:
+        existed = {folder for folder in self.folders if folder.exists()}
+        try:
+            yield
+        except BaseException as error:
+            for folder in self.folders:
+                with suppress(FileNotFoundError):
+                    _empty(folder)
+                    if folder not in existed:
+                        folder.rmdir()
+            if isinstance(error, OSError):
+                raise RestoreRefused(
+                    f"{self.target}: {error.strerror}.",
+                    remedy="What was written is removed again; free space or rights.",
+                ) from error
+            raise
+
+    def write(self) -> None:
+        for folder in self.folders:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            folder.chmod(0o700)
+            self._own(folder)
+        manifest_bytes = b"".join(self._content(self.record.parts_of("manifest")[0]))
+        reader = ArchiveReader(parse_manifest(manifest_bytes))
+        # The base archive has the folder that the links to tablespaces lie in.
+        for part in sorted(self.record.parts_of("archive"), key=lambda part: part.name != "base"):
+            if part.name != "base":
+                self._link(next(t for t in self.locations if str(t.oid) == part.name))
+            with self._open(part) as stream:
+                for member in reader.members(part.name, stream):
+                    self._write_member(member)
+            reader.finish({part.name})
+            if reader.problems:
+                path, why = next(iter(reader.problems.items()))
+                raise BackupDamaged(
+                    f"{part.key}: {path} {why}.", remedy="See backup-guard verify, and restore another backup."
+                )
+        for part in self.record.parts_of("wal"):
+            self._write(self.target / "pg_wal" / part.name, self._progressing(self._content(part)))
+        self._write(self.target / "backup_manifest", iter([manifest_bytes]))
+        if any(str(location) != tablespace.location for tablespace, location in self.locations.items()):
+            self._write(self.target / _TABLESPACE_MAP, iter([_tablespace_map(self.locations)]))
+        os.sync()  # all of it is on the disk before the control file makes it a data directory
+        self._write(self.target / CONTROL_FILE, iter([reader.control_file]))
+        os.sync()
+
+    def _open(self, part: StoredPart) -> _CheckedStream:
+        stored = self.repository.reader(part.key)
+        return _CheckedStream(DecodedReader(stored, part.key, self.identities), part)
+
+    def _content(self, part: StoredPart) -> Iterator[bytes]:
+        with self._open(part) as stream:
+            while chunk := stream.read(_CHUNK):
+                yield chunk
+
+    def _write_member(self, member: Member) -> None:
+        path = self.target / member.path
+        if member.content is None:
+            path.mkdir(mode=0o700, exist_ok=True)
+            path.chmod(member.mode & 0o777)
+            self._own(path)
+        elif member.path == CONTROL_FILE:
+            for _ in member.content:
+                pass
+        else:
+            self._write(path, self._progressing(member.content), member.mode & 0o777)
+            os.utime(path, (member.mtime, member.mtime))
+
+    def _write(self, path: Path, content: Iterator[bytes], mode: int = 0o600) -> None:
+        with path.open("wb") as file:
+            for chunk in content:
+                file.write(chunk)
+        path.chmod(mode)
+        self._own(path)
+
+    def _progressing(self, content: Iterator[bytes]) -> Iterator[bytes]:
+        for chunk in content:
+            self.stop.check()
+            yield chunk
+            self.done += len(chunk)
+            self.on_progress(self.done, self.total)
+
+    def _link(self, tablespace: Tablespace) -> None:
+        link = self.target / "pg_tblspc" / str(tablespace.oid)
+        link.symlink_to(self.locations[tablespace])
+
+    def _own(self, path: Path) -> None:
+        if self.owner is not None:
+            os.chown(path, self.owner.user, self.owner.group)
+
+
+class _CheckedStream(AbstractContextManager["_CheckedStream"]):
+    """The decoded content of a part; its end is reached only if what is stored is what was written."""
+
+    def __init__(self, content: DecodedReader, part: StoredPart) -> None:
+        self._content = content
+        self._part = part
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._content.read(size)
+        if not data and self._content.stored_sha256 != self._part.sha256:
+            raise BackupDamaged(
+                f"{self._part.key} is not what was written: its SHA-256 is {self._content.stored_sha256}.",
+                remedy="Restore another backup.",
+            )
+        return data
+
+    def __exit__(self, *exception: object) -> None:
+        self._content.close()
+
+
+def _tablespace_map(locations: Mapping[Tablespace, Path]) -> bytes:
+    """The file that tells recovery where tablespaces are; ``\\`` and line ends are escaped by a ``\\``."""
+    lines = [
+        f"{tablespace.oid} " + re.sub(r"([\\\n\r])", r"\\\1", str(location)) + "\n"
+        for tablespace, location in locations.items()
+    ]
+    return "".join(lines).encode("utf-8", "surrogateescape")
+
+
+def _empty(folder: Path) -> None:
+    for child in folder.iterdir():
+        if child.is_dir() and not child.is_symlink():
+            shutil.rmtree(child)
+        else:
+            child.unlink()
