@@ -83,7 +83,9 @@ class BackupMissing(BackupGuardError):
 
 
 class BackupStopped(BackupGuardError):
-    """The backup was stopped on purpose, by a person, a signal, or a limit of its plan."""
+    """The backup was stopped on purpose, by a person or a signal; the next try starts afresh."""
+
+    retryable = True
 
 
 class BackupDamaged(BackupGuardError):

@@ -1,4 +1,4 @@
-"""Fixtures for every kind of test: real PostgreSQL servers, started at the first need and shared by the session."""
+"""Fixtures for every kind of test: real PostgreSQL servers, started at the first need, shared by the session."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from airflow_backup_guard.postgres.account import account_for, private_folder
 from airflow_backup_guard.postgres.server import LocalServer, available_majors
 
-# What a shared server runs with. No fsync: the tests that need a slow disk make one.
+# What the tests' servers run with. No fsync: the tests that need a slow disk make one.
 SMALL = {
     "fsync": "off",
     "max_wal_senders": "10",
@@ -32,7 +32,7 @@ CREATE ROLE watchdog LOGIN PASSWORD 'watchdog' IN ROLE pg_monitor, pg_signal_bac
 """
 HBA = (
     "host all all 127.0.0.1/32 scram-sha-256",
-    "host replication guard,plain,noreplication,nomonitor,postgres 127.0.0.1/32 scram-sha-256",
+    "host replication guard,plain,noreplication,nomonitor 127.0.0.1/32 scram-sha-256",
 )
 
 
@@ -43,12 +43,6 @@ def prepare(server: LocalServer) -> LocalServer:
     return server
 
 
-def role_dsn(server: LocalServer, role: str = "guard", dbname: str = "postgres", **values: str) -> str:
-    """Connection string of one of ROLES over 127.0.0.1 with its password; ``values`` are added or replace it."""
-    dsn = server.dsn(dbname, role, password=role, tcp=True)
-    return " ".join([dsn, *(f"{key}='{value}'" for key, value in values.items())])
-
-
 def need_major(major: int) -> None:
     """Skip the test, with the reason, where this major version is not installed."""
     if major not in available_majors():
@@ -57,53 +51,63 @@ def need_major(major: int) -> None:
 
 @pytest.fixture(scope="session")
 def shared_server() -> Iterator[Callable[[int], LocalServer]]:
-    """``shared_server(17)``: the session's server of a major version, prepared; skips where it is not installed."""
+    """``shared_server(17)``: the session's server of a major version, with ROLES; skips where there is none."""
     servers: dict[int, LocalServer] = {}
     with ExitStack() as stack:
 
         def get(major: int) -> LocalServer:
             need_major(major)
             if major not in servers:
-                server = LocalServer.create(major=major, settings=SMALL)
-                servers[major] = prepare(stack.enter_context(server))
-            if not servers[major].running:
-                servers[major].start()
-            return servers[major]
+                created = stack.enter_context(LocalServer.create(major=major, settings=SMALL))
+                servers[major] = prepare(created)
+            return servers[major].start()
 
         yield get
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def server(shared_server: Callable[[int], LocalServer]) -> LocalServer:
     """The session's PostgreSQL 18, with ROLES. Leave it as you found it; to change it, take ``new_server``."""
     return shared_server(18)
 
 
-@pytest.fixture
-def guard_dsn(server: LocalServer) -> str:
+@pytest.fixture(scope="session")
+def role_dsn() -> Callable[..., str]:
+    """``role_dsn(server, "plain", "mydb", options="…")``: how one of ROLES connects over 127.0.0.1; the other
+    keywords are added, or replace what is there (``password="wrong"``)."""
+
+    def dsn(server: LocalServer, role: str = "guard", dbname: str = "postgres", **keywords: str) -> str:
+        added = [f"{keyword}='{value}'" for keyword, value in keywords.items()]
+        return " ".join([server.dsn(dbname, role, password=role, tcp=True), *added])
+
+    return dsn
+
+
+@pytest.fixture(scope="session")
+def guard_dsn(server: LocalServer, role_dsn: Callable[..., str]) -> str:
     """How ``guard``, who may back up and monitor, connects to ``server``."""
     return role_dsn(server)
 
 
 @pytest.fixture
 def new_server() -> Iterator[Callable[..., LocalServer]]:
-    """``new_server(major=…, settings={…})``: a running server with ROLES of this test's own (about half a second)."""
+    """``new_server(major=…, settings={…})``: a running server with ROLES for this test only; half a second."""
     with ExitStack() as stack:
 
         def create(
             folder: Path | None = None, *, major: int = 18, settings: Mapping[str, str] | None = None
         ) -> LocalServer:
             need_major(major)
-            server = LocalServer.create(folder, major=major, settings={**SMALL, **(settings or {})})
-            return prepare(stack.enter_context(server))
+            created = LocalServer.create(folder, major=major, settings={**SMALL, **(settings or {})})
+            return prepare(stack.enter_context(created))
 
         yield create
 
 
 @pytest.fixture
 def cluster_folder() -> Iterator[Path]:
-    """An empty folder for data directories. pytest's tmp_path will not do: PostgreSQL does not run as root, and the
-    user who runs it for root cannot reach what only root may enter."""
+    """An empty folder for data directories. pytest's tmp_path will not do: PostgreSQL does not run as root, and
+    whoever runs it for root cannot enter a folder that is root's alone."""
     folder = private_folder(account_for(Path("/")), "test")
     try:
         yield folder

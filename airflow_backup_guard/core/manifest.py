@@ -54,9 +54,7 @@ def parse_manifest(data: bytes) -> BackupManifest:
         if hashlib.sha256(data[:start_of_last_line]).hexdigest() != expected:
             raise _damaged("its content does not match its own checksum")
         if document["PostgreSQL-Backup-Manifest-Version"] not in (1, 2):
-            raise _damaged(
-                f"version {document['PostgreSQL-Backup-Manifest-Version']} is not known to this release"
-            )
+            raise _damaged(f"version {document['PostgreSQL-Backup-Manifest-Version']} is not known to this release")
         return BackupManifest(
             files={_path(entry): _file(entry) for entry in document["Files"]},
             wal_ranges=tuple(

@@ -32,9 +32,7 @@ def _rate(field: str) -> Callable[[Any], Rate]:
 
 def _calendar(value: Any) -> OffPeakCalendar:
     if not isinstance(value, OffPeakCalendar):
-        raise InvalidPlan(
-            "calendar", value, 'OffPeakCalendar.parse("Mon-Fri 01:00-05:00", tz="Europe/Berlin")'
-        )
+        raise InvalidPlan("calendar", value, 'OffPeakCalendar.parse("Mon-Fri 01:00-05:00", tz="Europe/Berlin")')
     return value
 
 

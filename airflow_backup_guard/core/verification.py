@@ -28,9 +28,15 @@ class ObjectState(str, Enum):
 
 
 class Verdict(str, Enum):
-    """``verified``; ``damaged`` (do not rely on it); ``unknown`` (something could not be looked at: not a pass)."""
+    """How far a backup can be trusted.
+
+    ``verified``: every byte is as it was written, and every file as PostgreSQL's manifest says. ``readable``: every
+    byte is as it was written, but encrypted, and no identity was given to look inside. ``damaged``: do not rely
+    on it. ``unknown``: something could not be looked at, which is no pass.
+    """
 
     VERIFIED = "verified"
+    READABLE = "readable"
     DAMAGED = "damaged"
     UNKNOWN = "unknown"
 
@@ -61,18 +67,19 @@ class Verification:
     @property
     def problems(self) -> list[str]:
         """One line for each thing that is not right."""
-        return [
-            f"{o.key}: {o.state.value}, {o.detail}" for o in self.objects if o.state is not ObjectState.OK
-        ] + [str(check) for check in self.checks if check.status is not CheckStatus.OK]
-
-
-_NOTHING_KNOWN = {ObjectState.LOCKED, ObjectState.UNREADABLE}
+        return [f"{o.key}: {o.state.value}, {o.detail}" for o in self.objects if o.state is not ObjectState.OK] + [
+            str(check) for check in self.checks if check.status is not CheckStatus.OK
+        ]
 
 
 def judge(objects: Sequence[ObjectVerdict], checks: Sequence[Check]) -> Verdict:
     """Damaged if anything is known to be wrong; else unknown if anything could not be looked at."""
-    states = {verdict.state for verdict in objects} - {ObjectState.OK}
+    states = {verdict.state for verdict in objects}
     answers = {check.status for check in checks}
-    if states - _NOTHING_KNOWN or CheckStatus.FAILED in answers:
+    if states - {ObjectState.OK, ObjectState.LOCKED, ObjectState.UNREADABLE} or CheckStatus.FAILED in answers:
         return Verdict.DAMAGED
-    return Verdict.UNKNOWN if states or CheckStatus.UNKNOWN in answers else Verdict.VERIFIED
+    if ObjectState.UNREADABLE in states:
+        return Verdict.UNKNOWN
+    if ObjectState.LOCKED in states:
+        return Verdict.READABLE
+    return Verdict.UNKNOWN if CheckStatus.UNKNOWN in answers else Verdict.VERIFIED

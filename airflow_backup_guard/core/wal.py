@@ -35,9 +35,7 @@ class LSN(int):
         def read(value: Any) -> LSN:
             return value if isinstance(value, LSN) else cls.parse(value)
 
-        return core_schema.no_info_plain_validator_function(
-            read, serialization=core_schema.to_string_ser_schema()
-        )
+        return core_schema.no_info_plain_validator_function(read, serialization=core_schema.to_string_ser_schema())
 
 
 def segment_name(timeline: int, lsn: int, segment_size: int) -> str:

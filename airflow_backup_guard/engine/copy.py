@@ -12,9 +12,9 @@ from airflow_backup_guard import __version__
 from airflow_backup_guard.core import backup
 from airflow_backup_guard.core.backup import Attempt, BackupRecord, Snapshot, StoredPart
 from airflow_backup_guard.core.load import Assessment
-from airflow_backup_guard.core.wal import LSN
 from airflow_backup_guard.core.pace import Pace
 from airflow_backup_guard.core.plan import BackupPlan
+from airflow_backup_guard.core.wal import LSN
 from airflow_backup_guard.engine.parts import PartStore, PartWriter
 from airflow_backup_guard.engine.snapshot import close_attempt
 from airflow_backup_guard.engine.stop import Stop

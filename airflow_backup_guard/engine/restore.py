@@ -48,8 +48,8 @@ def restore(
     it was. ``on_progress`` is given the bytes written and the bytes there are to write.
 
     Raises :class:`RestoreRefused` before anything is written, and :class:`BackupDamaged` or the errors of the
-    repository after everything that was written is removed again. The control file comes last: PostgreSQL does not start
-    on a directory that is not whole.
+    repository after everything that was written is removed again. The control file comes last: PostgreSQL does not
+    start on a directory that is not whole.
     """
     run = _Restore(record, repository, target, dict(tablespaces or {}), identities, owner, stop or Stop(), on_progress)
     run.refuse_what_would_harm()

@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
-import threading
+import time
 
 from airflow_backup_guard.errors import BackupStopped
+
+_SLICE_SECONDS = 0.1
 
 
 class Stop:
     """A flag with a reason. Whoever works calls :meth:`check` several times a second."""
 
     def __init__(self) -> None:
-        self._event = threading.Event()
-        self._reason = ""
+        # No threading.Event: a signal handler that sets one can meet its lock held by the very thread it interrupts.
+        self._reason: str | None = None
 
     def request(self, reason: str) -> None:
         """Ask for the end; ``reason`` names who and why. The first reason stays."""
-        self._reason = self._reason or reason
-        self._event.set()
+        if self._reason is None:
+            self._reason = reason
 
     def check(self) -> None:
         """Raise :class:`BackupStopped` if it was asked for."""
-        if self._event.is_set():
+        if self._reason is not None:
             raise BackupStopped(f"Stopped: {self._reason}.", remedy="The next run starts afresh.")
 
     def wait(self, seconds: float) -> None:
-        """Sleep, but end with :class:`BackupStopped` at once when it is asked for."""
-        self._event.wait(seconds)
-        self.check()
+        """Sleep, but end with :class:`BackupStopped` soon after it was asked for."""
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0:
+            self.check()
+            time.sleep(min(left, _SLICE_SECONDS))

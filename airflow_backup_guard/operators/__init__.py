@@ -1,0 +1,8 @@
+"""The steps of a backup as tasks."""
+
+from airflow_backup_guard.operators.copy import ThrottledCopyOperator
+from airflow_backup_guard.operators.notify import BackupNotifyOperator
+from airflow_backup_guard.operators.snapshot import PostgresSnapshotOperator
+from airflow_backup_guard.operators.verify import BackupVerifyOperator
+
+__all__ = ["BackupNotifyOperator", "BackupVerifyOperator", "PostgresSnapshotOperator", "ThrottledCopyOperator"]

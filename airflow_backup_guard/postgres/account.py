@@ -117,6 +117,6 @@ def check_reachable(folder: Path, account: Account) -> None:
     """Raise :class:`SourceUnsuitable` if the account cannot get at the folder."""
     if account.uid is not None and not account.can("x", folder):
         raise SourceUnsuitable(
-            f"PostgreSQL refuses to run as root, and {account.name}, who runs it instead, cannot reach {folder}.",
-            remedy="Choose a folder in one that this user may enter (mode o+x all the way), such as /var/tmp.",
+            f"PostgreSQL refuses to run as root, and {account.name}, who runs it, cannot reach {folder}.",
+            remedy="Choose a folder whose parents all let that user in (mode o+x), such as one in /var/tmp.",
         )

@@ -33,9 +33,7 @@ def find_binaries(major: int | None = None) -> Path:
     if major is not None and major in found:
         return found[major]
     wanted = "PostgreSQL's server programs" if major is None else f"the server programs of PostgreSQL {major}"
-    others = (
-        f" Found instead: {', '.join(f'{key} in {path}' for key, path in found.items())}." if found else ""
-    )
+    others = f" Found instead: {', '.join(f'{key} in {path}' for key, path in found.items())}." if found else ""
     system = ", ".join(f"{root}/{pattern}" for root, pattern in SYSTEM_FOLDERS)
     package = "postgresql" if major is None else f"postgresql-{major}"
     raise SourceUnsuitable(

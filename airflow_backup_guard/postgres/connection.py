@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.pq import Conninfo
 
 from airflow_backup_guard.errors import (
     BackupGuardError,
@@ -74,6 +75,12 @@ def parse_conninfo(dsn: str) -> dict[str, Any]:
         raise InvalidPlan(
             "dsn", "…", f"a libpq connection string or postgresql:// URI ({str(error).strip()})"
         ) from error
+
+
+def dsn_of(keywords: Mapping[str, Any]) -> str:
+    """A connection string of those keywords that libpq knows and that have a value."""
+    known = {option.keyword.decode() for option in Conninfo.get_defaults()}
+    return make_conninfo("", **{name: value for name, value in keywords.items() if name in known and value is not None})
 
 
 def conninfo(dsn: str, **keywords: str) -> str:

@@ -19,10 +19,11 @@ from airflow_backup_guard.errors import BackupGuardError, SourceUnavailable, Sou
 from airflow_backup_guard.postgres.account import (
     Account,
     account_for,
+    check_reachable,
     hand_over,
     private_folder,
 )
-from airflow_backup_guard.postgres.binaries import available_majors, find_binaries
+from airflow_backup_guard.postgres.binaries import available_majors, find_binaries, runnable
 from airflow_backup_guard.postgres.lifeline import Lifeline
 
 __all__ = ["DEFAULT_HBA", "LocalServer", "available_majors", "find_binaries"]
@@ -34,17 +35,24 @@ DEFAULT_HBA = (
     "host replication all 127.0.0.1/32 scram-sha-256",
 )
 
-# A restored copy must not act on the world as its original did: archive WAL over the original's, take over
-# its logical subscriptions, run scheduled jobs (pg_cron and the like); nor need certificates left behind.
+# A restored copy must not act on the world as its original did: archive WAL over the original's, follow its
+# primary (a backup of a standby holds standby.signal), take over its logical subscriptions, run scheduled jobs
+# (pg_cron and the like) or commands; nor must it need certificates that were left behind.
 _QUARANTINE = {
+    "archive_cleanup_command": "",
     "archive_mode": "off",
     "max_logical_replication_workers": "0",
+    "primary_conninfo": "",
+    "primary_slot_name": "",
+    "recovery_end_command": "",
     "shared_preload_libraries": "",
     "ssl": "off",
 }
 
 _STOP_SIGNALS = {"smart": signal.SIGTERM, "fast": signal.SIGINT, "immediate": signal.SIGQUIT}
-_PORT_ATTEMPTS = 5
+# Someone took the port between our look and the server's bind; the last processes of a crashed server still end.
+_PASSING_TROUBLES = ("could not create any TCP/IP sockets", "pre-existing shared memory block")
+_START_ATTEMPTS = 10
 _POLL_SECONDS = 0.02
 _LOG_TAIL_LINES = 25
 
@@ -74,7 +82,7 @@ class LocalServer:
 
         ``binaries``: folder of the programs; default: those of the data directory's own major version.
         ``settings`` go on the command line, above the directory's own files. Unless they say otherwise the
-        server is kept from acting on the world: no archiving, subscriptions, preloaded libraries, or TLS.
+        server is kept from acting on the world: no archiving, replication, preloaded libraries, or TLS.
         Raises :class:`SourceUnsuitable` if it is not a data directory or no programs fit.
         """
         self.data_directory = Path(data_directory).absolute()
@@ -141,8 +149,9 @@ class LocalServer:
             return self
         home = self._prepare()
         deadline = time.monotonic() + timeout
-        for attempt in range(_PORT_ATTEMPTS):
-            self.port = _free_port(self.port if attempt == 0 else 0)
+        for attempt in range(_START_ATTEMPTS):
+            time.sleep(0.1 * attempt)
+            self.port = _free_port(self.port)
             log_start = len(self.log())
             with (home / "server.log").open("ab") as log:
                 self._process = subprocess.Popen(  # noqa: S603
@@ -161,8 +170,8 @@ class LocalServer:
                 return self
             timed_out = self.running
             self.kill()
-            # Someone took the port between our look and the server's bind.
-            if timed_out or "could not create any TCP/IP sockets" not in self.log()[log_start:]:
+            said = self.log()[log_start:]
+            if timed_out or not any(trouble in said for trouble in _PASSING_TROUBLES):
                 break
         tail = "\n".join(self.log().splitlines()[-_LOG_TAIL_LINES:])
         reason = f"was not ready after {timeout:g} s" if timed_out else "did not start"
@@ -244,9 +253,7 @@ class LocalServer:
     def pid(self) -> int:
         """Process id of the running server, for tests that stop or kill it."""
         if self._process is None or not self.running:
-            raise SourceUnavailable(
-                f"PostgreSQL in {self.data_directory} is not running.", remedy="Call start()."
-            )
+            raise SourceUnavailable(f"PostgreSQL in {self.data_directory} is not running.", remedy="Call start().")
         return self._process.pid
 
     # --- use
@@ -264,8 +271,10 @@ class LocalServer:
         password: str | None = None,
         tcp: bool = False,
     ) -> str:
-        """A libpq connection string: over the socket without a password, or with ``tcp`` over 127.0.0.1, where
-        pg_hba.conf asks for one. ``user`` defaults to the superuser."""
+        """A libpq connection string: over the socket, where nobody needs a password, or with ``tcp`` over
+        127.0.0.1, where pg_hba.conf asks for one. ``user`` defaults to the superuser. Known from the first start."""
+        if not self.port:
+            raise SourceUnavailable(f"PostgreSQL in {self.data_directory} has no port yet.", remedy="Call start().")
         host = "127.0.0.1" if tcp else str(self.socket_directory)
         values = {"host": host, "port": str(self.port), "dbname": dbname, "user": user or self.superuser}
         if password is not None:
@@ -276,7 +285,7 @@ class LocalServer:
         self,
         program: str,
         *arguments: str,
-        input: str | None = None,
+        input: str | None = None,  # noqa: A002
         timeout: float | None = None,
     ) -> subprocess.CompletedProcess[str]:
         """Run one of PostgreSQL's programs (``pgbench``, ``pg_verifybackup`` …) to its end, connected to this server.
@@ -297,9 +306,8 @@ class LocalServer:
             **self._account.options(),
         )
         if done.returncode != 0:
-            raise BackupGuardError(
-                f"{program} ended with status {done.returncode}: {(done.stderr or done.stdout).strip()[-2000:]}"
-            )
+            said = (done.stderr or done.stdout).strip()[-2000:]
+            raise BackupGuardError(f"{program} ended with status {done.returncode}: {said}")
         return done
 
     def popen(self, program: str, *arguments: str, **options: Any) -> subprocess.Popen[Any]:
@@ -366,8 +374,8 @@ class LocalServer:
         """The private folder (socket, log, pg_hba.conf), made at the first need, with its watcher."""
         if self._home is not None and self._lifeline is not None:
             return self._home
+        check_reachable(self.data_directory.parent, self._account)
         hand_over(self.data_directory, self._account)
-        check_reachable(self.data_directory, self._account)
         self.binaries = runnable(self.binaries, self._account)
         home = self._home = self._home or private_folder(self._account)
         self._lifeline = Lifeline([home], self._account)
@@ -413,7 +421,7 @@ class LocalServer:
         return False
 
     def _status(self) -> str:
-        """What the server says of itself in line 8 of its lock file, if that is not left over from a crash."""
+        """What the server says of itself in line 8 of its lock file, unless that is left over from a crash."""
         try:
             lines = (self.data_directory / "postmaster.pid").read_text().splitlines()
         except OSError:
@@ -461,9 +469,7 @@ class LocalServer:
             self._lifeline.guard(None)
 
 
-def _initialise(
-    data: Path, binaries: Path, settings: Mapping[str, str], initdb_options: Sequence[str]
-) -> None:
+def _initialise(data: Path, binaries: Path, settings: Mapping[str, str], initdb_options: Sequence[str]) -> None:
     data.mkdir(mode=0o700, parents=True, exist_ok=True)
     account = account_for(data)
     account.own(data)

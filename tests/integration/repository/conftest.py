@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +39,58 @@ time.sleep(600)
 _names = itertools.count()
 
 
+class Proxy:
+    """TCP connections to ``target`` that break or hang on demand.
+
+    ``cuts``: for each answering connection to come, how many bytes of answers it lets through before it is closed.
+    ``stalled`` set: nothing more goes to the target.
+    """
+
+    def __init__(self, target: tuple[str, int]) -> None:
+        self._target = target
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._sockets = [self._listener]
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        self.cuts: list[int] = []
+        self.connections = 0
+        self.stalled = threading.Event()
+
+    def __enter__(self) -> Proxy:
+        threading.Thread(target=self._accept, daemon=True).start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for connection in self._sockets:
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+            connection.close()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                server = socket.create_connection(self._target)
+                self._sockets += [client, server]
+                self.connections += 1
+                threading.Thread(target=self._pass, args=(client, server, None), daemon=True).start()
+                allowed = self.cuts.pop(0) if self.cuts else 1 << 60
+                threading.Thread(target=self._pass, args=(server, client, allowed), daemon=True).start()
+
+    def _pass(self, source: socket.socket, sink: socket.socket, allowed: int | None) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                if allowed is None:
+                    while self.stalled.is_set():
+                        time.sleep(0.01)
+                    sink.sendall(data)
+                else:
+                    sink.sendall(data[:allowed])
+                    allowed -= len(data)
+                    if allowed <= 0:
+                        break
+            sink.shutdown(socket.SHUT_RDWR)
+
+
 @dataclass(frozen=True)
 class Place:
     """A repository, how to count what unfinished writers left in it, and how to leave a writer there by dying."""
@@ -43,20 +98,6 @@ class Place:
     repository: Repository
     leftovers: Callable[[], int]
     abandon: Callable[[str], None]
-
-
-class OneConditionAtATime:
-    """WSGI middleware that gives moto what S3 promises: conditional writes are decided one after the other."""
-
-    def __init__(self, application: Any) -> None:
-        self._application = application
-        self._lock = threading.Lock()
-
-    def __call__(self, environ: dict[str, Any], start_response: Any) -> Any:
-        if "HTTP_IF_NONE_MATCH" in environ:
-            with self._lock:
-                return self._application(environ, start_response)
-        return self._application(environ, start_response)
 
 
 @pytest.fixture(scope="session")
@@ -69,24 +110,25 @@ def s3_endpoint() -> Iterator[str]:
     server.stop()
 
 
-def make_client(endpoint: str, **config: Any) -> Any:
-    """A client for ``endpoint`` that takes nothing from this machine's configuration."""
-    return boto3.session.Session(
-        aws_access_key_id="test", aws_secret_access_key="test", region_name="us-east-1"
-    ).client(
-        "s3",
-        endpoint_url=endpoint,
-        config=Config(
-            **{"retries": {"mode": "standard", "total_max_attempts": 2}, "connect_timeout": 2, **config}
-        ),
-    )
+@pytest.fixture(scope="session")
+def connect() -> Callable[..., Any]:
+    """``connect(endpoint, **config)``: a client that takes nothing from this machine's configuration."""
+
+    def make(endpoint: str, **config: Any) -> Any:
+        retries = {"mode": "standard", "total_max_attempts": 2}
+        session = boto3.session.Session("test", "test", region_name="us-east-1")
+        return session.client(
+            "s3", endpoint_url=endpoint, config=Config(**{"retries": retries, "connect_timeout": 2, **config})
+        )
+
+    return make
 
 
 @pytest.fixture
-def bucket(s3_endpoint: str) -> str:
+def bucket(s3_endpoint: str, connect: Callable[..., Any]) -> str:
     """A new bucket."""
     name = f"backups-{next(_names)}"
-    make_client(s3_endpoint).create_bucket(Bucket=name)
+    connect(s3_endpoint).create_bucket(Bucket=name)
     return name
 
 
@@ -98,12 +140,18 @@ def place(request: pytest.FixtureRequest) -> Place:
 
 
 @pytest.fixture
+def proxy(s3_endpoint: str) -> Iterator[Proxy]:
+    """A way to the S3 API that can be disturbed."""
+    host, _, port = s3_endpoint.removeprefix("http://").partition(":")
+    with Proxy((host, int(port))) as proxy:
+        yield proxy
+
+
+@pytest.fixture
 def memory_place() -> Place:
     """A repository in memory."""
     repository = MemoryRepository()
-    return Place(
-        repository, lambda: len(repository._writers), lambda key: repository.writer(key).write(bytes(45))
-    )
+    return Place(repository, lambda: len(repository._writers), lambda key: repository.writer(key).write(bytes(45)))
 
 
 @pytest.fixture
@@ -118,9 +166,9 @@ def local_place(tmp_path: Path) -> Place:
 
 
 @pytest.fixture
-def s3_place(s3_endpoint: str, bucket: str) -> Place:
+def s3_place(s3_endpoint: str, bucket: str, connect: Callable[..., Any]) -> Place:
     """A repository under a prefix of a bucket."""
-    client = make_client(s3_endpoint)
+    client = connect(s3_endpoint)
 
     def leftovers() -> int:
         return len(client.list_multipart_uploads(Bucket=bucket).get("Uploads", ()))

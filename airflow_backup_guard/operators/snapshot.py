@@ -1,0 +1,71 @@
+"""The first task of a backup and, as its teardown, the last."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import BaseOperator
+
+from airflow_backup_guard.hooks.backup_guard import BackupGuardHook
+from airflow_backup_guard.hooks.errors import told_to_airflow
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from airflow_backup_guard.core import BackupPlan
+
+
+class PostgresSnapshotOperator(BaseOperator):
+    """Checks that a backup may begin, and fixes what it must contain: every transaction committed until now.
+
+    Returns the snapshot as plain values, ``backup_id`` among them. Wire :meth:`teardown` after the copy.
+    """
+
+    def __init__(self, *, plan: BackupPlan, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.plan = plan
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Run the preflight check and open the attempt."""
+        from airflow_backup_guard.core.backup import dump_plain
+        from airflow_backup_guard.core.units import Size
+        from airflow_backup_guard.engine.snapshot import take_snapshot
+
+        hook = BackupGuardHook(self.plan)
+        with told_to_airflow(context):
+            snapshot = take_snapshot(self.plan, hook.dsn(), hook.repository())
+        for warning in snapshot.warnings:
+            self.log.warning("%s", warning)
+        self.log.info("Snapshot %s at %s: %s to copy", snapshot.backup_id, snapshot.lsn, Size(snapshot.size))
+        return dump_plain(snapshot)
+
+    def teardown(self, task_id: str | None = None) -> SnapshotTeardownOperator:
+        """The teardown task of this snapshot: leaves nothing behind of a backup that did not become whole."""
+        task = SnapshotTeardownOperator(
+            task_id=task_id or f"{self.task_id}_teardown", plan=self.plan, snapshot=self.output
+        )
+        task.as_teardown(setups=self)
+        return task
+
+
+class SnapshotTeardownOperator(BaseOperator):
+    """Closes a snapshot's attempt, whatever became of the copy; running it twice does no harm."""
+
+    template_fields: Sequence[str] = ("snapshot",)
+
+    def __init__(self, *, plan: BackupPlan, snapshot: Any, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.plan = plan
+        self.snapshot = snapshot
+
+    def execute(self, context: Context) -> None:
+        """Remove what is stored of an attempt without a record."""
+        from airflow_backup_guard.core.backup import Snapshot, load_plain
+        from airflow_backup_guard.engine.snapshot import close_attempt
+
+        snapshot = load_plain(Snapshot, self.snapshot)
+        repository = BackupGuardHook(self.plan).repository()
+        with told_to_airflow(context):
+            closed = close_attempt(self.plan, snapshot, repository, "the run ended without it")
+        self.log.info("%s %s", snapshot.backup_id, "did not become a backup; removed" if closed else "is whole")

@@ -1,0 +1,63 @@
+"""The verification as a task: reads back what is stored, and fails unless it can be trusted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import BaseOperator
+from airflow.sdk.exceptions import AirflowFailException
+
+from airflow_backup_guard.engine.stop import Stop
+from airflow_backup_guard.hooks.backup_guard import BackupGuardHook
+from airflow_backup_guard.hooks.errors import PROBLEM_KEY, told_to_airflow
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from airflow_backup_guard.core import BackupPlan
+
+
+class BackupVerifyOperator(BaseOperator):
+    """Reads a backup back and holds it against its record and PostgreSQL's manifest.
+
+    :param backup_id: a backup's id, or ``latest``
+
+    Returns the verification as plain values. Fails if anything is damaged or could not be read. A backup encrypted by
+    its plan is read and compared as stored; looking inside takes its identity, which workers should not have.
+    """
+
+    template_fields: Sequence[str] = ("backup_id",)
+
+    def __init__(self, *, plan: BackupPlan, backup_id: Any = "latest", **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.plan = plan
+        self.backup_id = backup_id
+        self._stop = Stop()
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Verify; each problem is a line in the log."""
+        from airflow_backup_guard.core.backup import dump_plain
+        from airflow_backup_guard.core.verification import Verdict
+        from airflow_backup_guard.engine import catalog
+        from airflow_backup_guard.engine.verify import verify
+
+        repository = BackupGuardHook(self.plan).repository()
+        with told_to_airflow(context):
+            record = catalog.find(repository, self.backup_id, self.plan.name)
+            result = verify(record, repository, stop=self._stop)
+        self.log.info(
+            "%s: %s, %d files in %.1f s", result.backup_id, result.verdict.value, result.files, result.seconds
+        )
+        for problem in result.problems:
+            self.log.error("%s", problem)
+        trusted = {Verdict.VERIFIED, Verdict.READABLE} if self.plan.recipients else {Verdict.VERIFIED}
+        if result.verdict not in trusted:
+            problem = f"Backup {result.backup_id} is {result.verdict.value}: {'; '.join(result.problems[:3])}."
+            context["ti"].xcom_push(key=PROBLEM_KEY, value=problem)
+            raise AirflowFailException(problem)
+        return dump_plain(result)
+
+    def on_kill(self) -> None:
+        """Airflow's SIGTERM."""
+        self._stop.request("Airflow stopped the task")

@@ -1,0 +1,62 @@
+"""What the gates share: the same answer poked, rescheduled or deferred, and a deadline that does not move."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import BaseSensorOperator, PokeReturnValue, conf, timezone
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+    from airflow.triggers.base import BaseTrigger
+
+    from airflow_backup_guard.core import BackupPlan
+
+
+class Gate(BaseSensorOperator):
+    """A sensor over a plan whose return value tells what it saw when it opened."""
+
+    def __init__(self, *, plan: BackupPlan, deferrable: bool | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.plan = plan
+        self.deferrable = (
+            conf.getboolean("operators", "default_deferrable", fallback=False) if deferrable is None else deferrable
+        )
+
+    @abstractmethod
+    def look(self) -> tuple[bool, dict[str, Any]]:
+        """Whether the gate is open, and what was seen, as plain values with a ``text``."""
+
+    @abstractmethod
+    def waiting(self) -> BaseTrigger:
+        """The trigger that fires when it is worth looking again."""
+
+    def poke(self, context: Context) -> PokeReturnValue:
+        """Look once."""
+        opened, seen = self.look()
+        self.log.info("%s: %s", "Open" if opened else "Closed", seen["text"])
+        return PokeReturnValue(opened, seen)
+
+    def execute(self, context: Context) -> Any:
+        """Look; if the gate is closed, wait in the way that the task was set up for."""
+        if not self.deferrable:
+            return super().execute(context)
+        return self._wait_until(timezone.utcnow() + timedelta(seconds=self.timeout), context)
+
+    def execute_complete(self, context: Context, event: Any, deadline: str) -> Any:
+        """Look again after the trigger fired: it may have fired a while ago."""
+        return self._wait_until(datetime.fromisoformat(deadline), context)
+
+    def _wait_until(self, deadline: datetime, context: Context) -> Any:
+        answer = self.poke(context)
+        if answer.is_done:
+            return answer.xcom_value
+        # Each deferral's timeout starts afresh, so the deadline travels along as a moment.
+        return self.defer(
+            trigger=self.waiting(),
+            method_name="execute_complete",
+            kwargs={"deadline": deadline.isoformat()},
+            timeout=max(deadline - timezone.utcnow(), timedelta(0)),
+        )

@@ -1,0 +1,269 @@
+"""What only S3 can do wrong: be away, refuse, lose answers, break off, hang, and take parts of limited number."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import subprocess
+import sys
+import threading
+import time
+import zlib
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from airflow_backup_guard.errors import (
+    BackupGuardError,
+    ObjectExists,
+    ObjectMissing,
+    RepositoryDenied,
+    RepositoryFull,
+    RepositoryUnavailable,
+)
+from airflow_backup_guard.repository.s3 import S3Repository
+from airflow_backup_guard.repository.s3_errors import s3_errors_explained
+from airflow_backup_guard.repository.s3_writer import part_size
+
+if TYPE_CHECKING:
+    from tests.integration.repository.conftest import Proxy
+
+Connect = Callable[..., Any]
+PART = part_size(1)
+
+
+def all_uses(repository: S3Repository) -> list[Callable[[], object]]:
+    """Every call that talks to the server."""
+
+    def write(size: int) -> None:
+        with repository.writer("a") as writer:
+            writer.write(bytes(size))
+            writer.commit()
+
+    return [
+        lambda: write(1),
+        lambda: write(PART + 1),
+        lambda: repository.put("a", b""),
+        lambda: repository.reader("a"),
+        lambda: list(repository.list("")),
+        lambda: repository.delete("a"),
+        lambda: repository.abort_writes(""),
+    ]
+
+
+def test_missing_bucket(s3_endpoint: str, connect: Connect) -> None:
+    """A missing bucket is named, with the remedy, and boto's own error is kept as the cause."""
+    for use in all_uses(S3Repository(connect(s3_endpoint), "no-such-bucket", "p")):
+        with pytest.raises(RepositoryUnavailable, match=r"no-such-bucket/p.*Create the bucket") as caught:
+            use()
+        assert isinstance(caught.value.__cause__, ClientError)
+
+
+def test_unreachable(connect: Connect) -> None:
+    """An endpoint where nobody listens is unavailable."""
+    for use in all_uses(S3Repository(connect("http://127.0.0.1:9"), "bucket", "p")):
+        with pytest.raises(RepositoryUnavailable, match=r"s3://bucket/p.* cannot be reached .*127\.0\.0\.1:9"):
+            use()
+
+
+def test_no_credentials(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+    """Without credentials the repository is denied, and says where to give them."""
+    import boto3
+
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    client = boto3.session.Session(region_name="us-east-1").client("s3", endpoint_url=s3_endpoint)
+    with pytest.raises(RepositoryDenied, match="AWS_ACCESS_KEY_ID"):
+        S3Repository(client, "bucket").put("a", b"")
+
+
+@pytest.mark.parametrize(
+    ("code", "kind", "words"),
+    [
+        ("AccessDenied", RepositoryDenied, "policy"),
+        ("403", RepositoryDenied, "policy"),
+        ("ExpiredToken", RepositoryDenied, "Renew"),
+        ("SignatureDoesNotMatch", RepositoryDenied, "key"),
+        ("RequestTimeTooSkewed", RepositoryDenied, "clock"),
+        ("PermanentRedirect", RepositoryUnavailable, "region"),
+        ("QuotaExceeded", RepositoryFull, "quota"),
+        ("SlowDown", RepositoryUnavailable, "try again"),
+        ("NoSuchKey", ObjectMissing, "not there"),
+        ("ConditionalRequestConflict", ObjectExists, "already there"),
+    ],
+)
+def test_error_codes(code: str, kind: type[BackupGuardError], words: str) -> None:
+    """Each refusal that S3 documents becomes the error that says what to do."""
+    with pytest.raises(kind, match=words) as caught, s3_errors_explained("s3://bucket/key"):
+        raise ClientError({"Error": {"Code": code, "Message": "why"}}, "PutObject")
+    assert "s3://bucket/key" in str(caught.value)
+    assert f"PutObject: {code}: why" in str(caught.value)
+
+
+@pytest.mark.parametrize(("size", "requests"), [(PART, 1), (PART + 1, 2)])
+def test_every_byte_has_a_checksum(s3_endpoint: str, connect: Connect, bucket: str, size: int, requests: int) -> None:
+    """One put for what fits in a part, and on each request a checksum of the whole body for the server to compare."""
+    client = connect(s3_endpoint)
+    seen: list[dict[str, str]] = []
+    for operation in ("PutObject", "UploadPart"):
+        client.meta.events.register(
+            f"before-send.s3.{operation}", lambda request, **_: seen.append(dict(request.headers))
+        )
+    data = os.urandom(size)
+    with S3Repository(client, bucket).writer("a") as writer:
+        writer.write(data)
+        writer.commit()
+    assert len(seen) == requests
+    if requests == 1:
+        expected = [base64.b64encode(hashlib.sha256(data).digest())]
+        assert [headers["x-amz-checksum-sha256"] for headers in seen] == expected
+    else:
+        expected = [base64.b64encode(zlib.crc32(part).to_bytes(4, "big")) for part in (data[:PART], data[PART:])]
+        assert sorted(headers["x-amz-checksum-crc32"] for headers in seen) == sorted(expected)
+
+
+def test_parts_hold_the_longest_object() -> None:
+    """S3's 10,000 parts of growing size hold its longest object, each within S3's bounds, and none shrinks."""
+    sizes = [part_size(number) for number in range(1, 10_001)]
+    assert sum(sizes) >= 5 << 40
+    assert sizes == sorted(sizes)
+    assert sizes[0] > (16 << 20) + (1 << 18)
+    assert sizes[-1] <= 5 << 30
+
+
+MEMORY = """
+import os, sys
+from airflow_backup_guard.repository import open_repository
+
+def peak():  # in KiB; getrusage would tell the parent's
+    return int(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1])
+
+repository = open_repository(sys.argv[1])
+repository.put("warm", b"")
+chunk = os.urandom(1 << 18)
+before = peak()
+with repository.writer("a") as writer:
+    for _ in range(4 * 250):
+        writer.write(chunk)
+print((peak() - before) >> 10)
+"""
+
+
+def test_memory(s3_endpoint: str, bucket: str) -> None:
+    """Writing 250 MiB faster than the server takes it needs less than 100 MiB in a process of its own."""
+    environment = {
+        **os.environ,
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_ENDPOINT_URL": s3_endpoint,
+    }
+    command = [sys.executable, "-c", MEMORY, f"s3://{bucket}/p"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert 20 < int(done.stdout) < 100
+
+
+def test_read_goes_on_after_cuts(s3_endpoint: str, connect: Connect, bucket: str, proxy: Proxy) -> None:
+    """A reader whose connection is cut again and again gives the whole object all the same."""
+    data = os.urandom(3_000_000)
+    S3Repository(connect(s3_endpoint), bucket).put("a", data)
+    proxy.cuts = [1_000_000, 300_000, 700_000]
+    with S3Repository(connect(proxy.url), bucket).reader("a") as reader:
+        assert reader.read() == data
+    assert proxy.connections == 4
+
+
+def test_read_gives_up(s3_endpoint: str, connect: Connect, bucket: str, proxy: Proxy) -> None:
+    """A reader that gets no byte in five tries says where it broke off."""
+    S3Repository(connect(s3_endpoint), bucket).put("a", os.urandom(3_000_000))
+    headers = 300  # enough for the first line, too few for a body
+    client = connect(proxy.url, retries={"total_max_attempts": 1})
+    proxy.cuts = [1_000_000]
+    with S3Repository(client, bucket).reader("a") as reader:
+        reader.read(100_000)
+        proxy.cuts += [headers] * 20
+        with pytest.raises(RepositoryUnavailable, match=r"broke off 5 times after \d+ of 3000000 bytes"):
+            reader.read()
+    assert proxy.connections <= 6
+
+
+def test_replaced_while_read(s3_endpoint: str, connect: Connect, bucket: str, proxy: Proxy) -> None:
+    """A reader never joins two objects, even where the second took the first's key in mid-read."""
+    repository = S3Repository(connect(s3_endpoint), bucket)
+    repository.put("a", bytes(3_000_000))
+    proxy.cuts = [1_000_000]
+    with S3Repository(connect(proxy.url), bucket).reader("a") as reader:
+        reader.read(100_000)
+        repository.put("a", bytes([1]) * 3_000_000)
+        with pytest.raises(ObjectMissing, match="replaced"):
+            reader.read()
+
+
+def test_claim_whose_answer_is_lost(s3_endpoint: str, connect: Connect, bucket: str, proxy: Proxy) -> None:
+    """A conditional put that S3 stored, but whose answer was lost, is not taken for somebody else's."""
+    proxy.cuts = [0]
+    S3Repository(connect(proxy.url), bucket).put("claim", b"mine", if_absent=True)
+    assert proxy.connections > 1
+    proxy.cuts = [0]
+    with pytest.raises(ObjectExists):
+        S3Repository(connect(proxy.url), bucket).put("claim", b"another's", if_absent=True)
+
+
+def test_failed_part(connect: Connect, s3_endpoint: str, bucket: str) -> None:
+    """A part that cannot be sent fails the writer, and no upload is left."""
+    client = connect(s3_endpoint)
+
+    def refuse(**_: Any) -> None:
+        raise ClientError({"Error": {"Code": "AccessDenied", "Message": "no"}}, "UploadPart")
+
+    client.meta.events.register("before-send.s3.UploadPart", refuse)
+    writer = S3Repository(client, bucket).writer("a")
+    writer.write(bytes(PART + 1))
+    with pytest.raises(RepositoryDenied):
+        writer.commit()
+    with pytest.raises(RepositoryDenied):
+        writer.write(b"more")
+    writer.abort()
+    assert "Uploads" not in client.list_multipart_uploads(Bucket=bucket)
+
+
+def test_abort_of_a_hanging_upload(s3_endpoint: str, connect: Connect, bucket: str, proxy: Proxy) -> None:
+    """An abort from another thread wakes a writer that waits for a server that hangs, within seconds."""
+    writer = S3Repository(connect(proxy.url, read_timeout=30), bucket).writer("a")
+    raised: list[BaseException] = []
+
+    def write() -> None:
+        try:
+            for _ in range(200):
+                writer.write(bytes(1 << 20))
+                if writer._upload:
+                    proxy.stalled.set()
+        except BaseException as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    while not proxy.stalled.is_set() or writer._in_flight < 2 * PART:
+        time.sleep(0.01)
+    started = time.monotonic()
+    writer.abort()
+    thread.join(5)
+    assert time.monotonic() - started < 6
+    assert isinstance(raised[0], ValueError)
+    proxy.stalled.clear()
+
+
+def test_abort_of_a_slow_upload(s3_endpoint: str, connect: Connect, bucket: str) -> None:
+    """An abort cuts the parts under way short and leaves no upload."""
+    client = connect(s3_endpoint)
+    writer = S3Repository(client, bucket).writer("a")
+    writer.write(bytes(2 * PART + 1))
+    writer.abort()
+    assert "Uploads" not in client.list_multipart_uploads(Bucket=bucket)
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("part ")]

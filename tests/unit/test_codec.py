@@ -1,0 +1,340 @@
+"""The codec: what goes in comes out, what is damaged never does, and no thread or memory is left behind."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import random
+import sys
+import threading
+import tracemalloc
+from collections.abc import Iterator
+
+import pytest
+import zstandard
+
+from airflow_backup_guard.errors import BackupDamaged, InvalidPlan, ObjectMissing, RepositoryFull, RestoreRefused
+from airflow_backup_guard.repository.age import AgeFilter
+from airflow_backup_guard.repository.base import ObjectWriter, StoredObject
+from airflow_backup_guard.repository.codec import EncodingWriter, open_decoded, suffix
+from airflow_backup_guard.repository.memory import MemoryRepository
+
+SECRET = "AGE-SECRET-KEY-1JFSEMTYH3EMD62RN6XDKMJ6KPZE4VVDRZ7VNWDMQGDUVVPLTE69QUQ8LEK"
+BITS = random.Random(20240601).randbytes
+
+
+@pytest.fixture(scope="module")
+def keys() -> tuple[str, str]:
+    """An age key pair: public and secret."""
+    pyrage = pytest.importorskip("pyrage")
+    identity = pyrage.x25519.Identity.generate()
+    return str(identity.to_public()), str(identity)
+
+
+@pytest.fixture(params=["zstd", "age"])
+def pair(request: pytest.FixtureRequest) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Recipients and identities: none, then one of each."""
+    if request.param == "zstd":
+        return (), ()
+    public, secret = request.getfixturevalue("keys")
+    return (public,), (secret,)
+
+
+@pytest.fixture(autouse=True)
+def _no_thread_left() -> Iterator[None]:
+    """After each test, no thread of the codec lives."""
+    yield
+    assert not [thread for thread in threading.enumerate() if thread.name == "age"]
+
+
+class FailingWriter(ObjectWriter):
+    """A repository that is full after ``room`` bytes."""
+
+    def __init__(self, room: int) -> None:
+        self.room = room
+        self.aborted = False
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Take less and less."""
+        self.room -= len(data)
+        if self.room < 0:
+            raise RepositoryFull("full")
+
+    def commit(self) -> StoredObject:
+        """Never."""
+        raise RepositoryFull("full")
+
+    def abort(self) -> None:
+        """Remember it."""
+        self.aborted = True
+
+
+def store(data: bytes, recipients: tuple[str, ...] = (), **options: int) -> tuple[MemoryRepository, StoredObject]:
+    """A repository with ``data`` in it."""
+    repository = MemoryRepository()
+    with EncodingWriter(repository.writer(f"a{suffix(recipients)}"), recipients=recipients, **options) as writer:
+        writer.write(data)
+        stored, raw_size = writer.commit()
+    assert raw_size == len(data)
+    return repository, stored
+
+
+def stored_bytes(repository: MemoryRepository, stored: StoredObject) -> bytes:
+    """What is stored, as it is."""
+    return repository.reader(stored.key).read()
+
+
+@pytest.mark.parametrize("size", [0, 1, 65_535, 65_536, 131_072, 131_073, 3_000_001])
+@pytest.mark.parametrize("chunk", [1_000_003, 32_768])
+def test_round_trip(pair: tuple[tuple[str, ...], tuple[str, ...]], size: int, chunk: int) -> None:
+    """Whatever the sizes, what is read is what was written, and the stored bytes are counted and digested."""
+    recipients, identities = pair
+    data = (BITS(size // 2) + bytes(size))[:size]
+    repository = MemoryRepository()
+    with EncodingWriter(repository.writer(f"a{suffix(recipients)}"), recipients=recipients) as writer:
+        for start in range(0, size, chunk):
+            writer.write(memoryview(data)[start : start + chunk])
+        stored, raw_size = writer.commit()
+    assert raw_size == size
+    assert hashlib.sha256(stored_bytes(repository, stored)).hexdigest() == stored.sha256
+    with open_decoded(repository, stored.key, identities) as reader:
+        pieces = list(iter(lambda: reader.read(chunk), b""))
+        assert (reader.stored_size, reader.stored_sha256) == (stored.size, stored.sha256)
+    assert b"".join(pieces) == data
+    assert {len(piece) for piece in pieces[:-1]} <= {chunk}
+
+
+@pytest.mark.parametrize("options", [{"level": 1}, {"level": 19}, {"threads": 2}])
+def test_options(options: dict[str, int]) -> None:
+    """Levels and threads change how it is stored, not what."""
+    data = BITS(300_000) * 4
+    repository, stored = store(data, **options)
+    assert open_decoded(repository, stored.key).read() == data
+
+
+def test_frames_carry_checksums() -> None:
+    """Each frame has zstd's checksum of its content, so that damage shows without our records too."""
+    repository, stored = store(b"some content")
+    assert zstandard.get_frame_parameters(stored_bytes(repository, stored)).has_checksum
+
+
+def test_cut_short(pair: tuple[tuple[str, ...], tuple[str, ...]]) -> None:
+    """An object that ends early, at any byte, is damaged, and never the shorter original."""
+    recipients, identities = pair
+    repository, stored = store(BITS(1000) + bytes(300_000), recipients)
+    whole = stored_bytes(repository, stored)
+    for end in range(len(whole)):
+        repository.put(stored.key, whole[:end])
+        with open_decoded(repository, stored.key, identities) as reader, pytest.raises(BackupDamaged, match="a.zst"):
+            reader.read()
+
+
+def test_altered(pair: tuple[tuple[str, ...], tuple[str, ...]]) -> None:
+    """A flipped bit is found, or lies where it changes nothing of the content."""
+    recipients, identities = pair
+    data = BITS(500) + bytes(2000)
+    repository, stored = store(data, recipients)
+    whole = stored_bytes(repository, stored)
+    found = 0
+    for bit in range(len(whole) * 8):
+        altered = bytearray(whole)
+        altered[bit // 8] ^= 1 << bit % 8
+        repository.put(stored.key, bytes(altered))
+        with open_decoded(repository, stored.key, identities) as reader:
+            try:
+                assert reader.read() == data
+            except (BackupDamaged, RestoreRefused):
+                found += 1
+    assert found >= len(whole) * 8 - 20
+
+
+@pytest.mark.parametrize("garbage", [b"\0", b"garbage", b"\x28\xb5\x2f\xfd", bytes(100_000)])
+def test_trailing_garbage(pair: tuple[tuple[str, ...], tuple[str, ...]], garbage: bytes) -> None:
+    """Anything after the end is damage, also where the content fills age's chunks exactly."""
+    recipients, identities = pair
+    for data in (b"content", BITS(65_536 - 13), BITS(65_536)):
+        repository, stored = store(data, recipients)
+        repository.put(stored.key, stored_bytes(repository, stored) + garbage)
+        with open_decoded(repository, stored.key, identities) as reader, pytest.raises(BackupDamaged):
+            reader.read()
+
+
+def test_no_end_before_it_is_proven() -> None:
+    """In pieces too, all reads of a damaged object end in the error, not in an empty read."""
+    repository, stored = store(bytes(1000))
+    repository.put(stored.key, stored_bytes(repository, stored)[:-1])
+    with open_decoded(repository, stored.key) as reader:
+        assert reader.read(1000) == bytes(1000)
+        with pytest.raises(BackupDamaged, match="cut short"):
+            reader.read(1)
+
+
+def test_frames_are_read_across() -> None:
+    """Frames one after the other are one content, as for zstd itself."""
+    repository, stored = store(b"one ")
+    frames = stored_bytes(repository, stored) * 3 + zstandard.ZstdCompressor().compress(b"two")
+    repository.put(stored.key, frames)
+    assert open_decoded(repository, stored.key).read() == b"one one one two"
+
+
+def test_memory_is_bounded(pair: tuple[tuple[str, ...], tuple[str, ...]]) -> None:
+    """64 MiB that compress to almost nothing, or not at all, need a few MiB on both ways."""
+    recipients, identities = pair
+    noise = BITS(1 << 20)
+    for chunk in (bytes(1 << 20), noise):
+        repository = MemoryRepository()
+        key = f"a{suffix(recipients)}"
+        counter = FailingWriter(1 << 40)
+        tracemalloc.start()
+        with EncodingWriter(counter, recipients=recipients) as writer:
+            for _ in range(64):
+                writer.write(chunk)
+        assert tracemalloc.get_traced_memory()[1] < 12 << 20
+        tracemalloc.stop()
+        with EncodingWriter(repository.writer(key), recipients=recipients) as writer:
+            for _ in range(64):
+                writer.write(chunk)
+            writer.commit()
+        tracemalloc.start()
+        with open_decoded(repository, key, identities) as reader:
+            while reader.read(1 << 18):
+                pass
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 12 << 20
+
+
+def test_full_repository(pair: tuple[tuple[str, ...], tuple[str, ...]]) -> None:
+    """The repository's error reaches the caller, the target is aborted and nothing hangs."""
+    recipients, _ = pair
+    target = FailingWriter(1 << 20)
+    noise = BITS(1 << 20)
+
+    def write() -> None:
+        with EncodingWriter(target, recipients=recipients) as writer:
+            for _ in range(64):
+                writer.write(noise)
+
+    with pytest.raises(RepositoryFull):
+        write()
+    assert target.aborted
+
+
+def test_abort(pair: tuple[tuple[str, ...], tuple[str, ...]]) -> None:
+    """An abort, before or after writing, leaves nothing; after a commit it does nothing."""
+    recipients, _ = pair
+    repository = MemoryRepository()
+    for data in (b"", BITS(3 << 20)):
+        with EncodingWriter(repository.writer("a"), recipients=recipients) as writer:
+            writer.write(data)
+    assert list(repository.list("")) == []
+    with EncodingWriter(repository.writer("a"), recipients=recipients) as writer:
+        writer.commit()
+        writer.abort()
+        writer.abort()
+    assert len(list(repository.list(""))) == 1
+
+
+def test_reader_closed_early(pair: tuple[tuple[str, ...], tuple[str, ...]]) -> None:
+    """A reader that is closed in the middle leaves no thread."""
+    recipients, identities = pair
+    repository, stored = store(BITS(4 << 20), recipients)
+    with open_decoded(repository, stored.key, identities) as reader:
+        assert len(reader.read(100)) == 100
+    reader.close()
+    with pytest.raises(ValueError, match="closed"):
+        reader.read(1)
+
+
+@pytest.mark.parametrize("after", [0, 1, 5_000_000])
+def test_failing_thread(after: int) -> None:
+    """If the encrypting thread fails, at once or later, the caller gets its error and never waits for ever."""
+
+    def convert(source: AgeFilter, sink: AgeFilter) -> None:
+        taken = 0
+        while taken < after:
+            taken += len(source.read(8192))
+        raise OSError("thread")
+
+    filter_ = AgeFilter(convert)
+
+    def feed() -> None:
+        for _ in range(20):
+            filter_.feed(bytes(1 << 20))
+
+    with pytest.raises(OSError, match="thread"):
+        feed()
+    with pytest.raises(OSError, match="thread"):
+        filter_.finish()
+    filter_.cancel()
+
+
+def test_keys_that_do_not_fit(keys: tuple[str, str]) -> None:
+    """Missing and wrong keys are told apart from damage."""
+    public, _ = keys
+    repository, stored = store(b"content", (public,))
+    with pytest.raises(InvalidPlan, match="identities.*encrypted"):
+        open_decoded(repository, stored.key)
+    pyrage = pytest.importorskip("pyrage")
+    other = str(pyrage.x25519.Identity.generate())
+    with open_decoded(repository, stored.key, [other]) as reader, pytest.raises(RestoreRefused, match="none of the 1"):
+        reader.read()
+
+
+def test_invalid_keys(keys: tuple[str, str]) -> None:
+    """Texts that are no keys are refused, the secret ones without being shown."""
+    public, _ = keys
+    target = FailingWriter(0)
+    with pytest.raises(InvalidPlan, match="recipients: 'age1nonsense'"):
+        EncodingWriter(target, recipients=["age1nonsense"])
+    assert target.aborted
+    repository, stored = store(b"content", (public,))
+    with pytest.raises(InvalidPlan) as caught:
+        open_decoded(repository, stored.key, [SECRET.replace("Q", "B")])
+    assert "1JFS" not in str(caught.value)
+
+
+def test_several_recipients(keys: tuple[str, str]) -> None:
+    """Any one of the recipients opens it."""
+    pyrage = pytest.importorskip("pyrage")
+    other = pyrage.x25519.Identity.generate()
+    repository, stored = store(b"content", (keys[0], str(other.to_public())))
+    for identity in (keys[1], str(other)):
+        with open_decoded(repository, stored.key, [identity]) as reader:
+            assert reader.read() == b"content"
+
+
+def test_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without pyrage, what to install is said."""
+    monkeypatch.setitem(sys.modules, "pyrage", None)
+    target = FailingWriter(0)
+    with pytest.raises(ImportError, match=r"pip install 'airflow-backup-guard\[age\]'"):
+        EncodingWriter(target, recipients=["age1"])
+    assert target.aborted
+    repository = MemoryRepository()
+    repository.put("a.zst.age", b"")
+    with pytest.raises(ImportError, match="pip install"):
+        open_decoded(repository, "a.zst.age", [SECRET])
+
+
+@pytest.mark.parametrize("level", [0, 20, -1])
+def test_invalid_level(level: int) -> None:
+    """A level outside zstd's range is refused."""
+    with pytest.raises(InvalidPlan, match="level"):
+        EncodingWriter(FailingWriter(0), level=level)
+
+
+def test_names() -> None:
+    """The name tells how an object is stored; others are refused, and missing ones are missing."""
+    assert (suffix(), suffix(["age1"])) == (".zst", ".zst.age")
+    with pytest.raises(InvalidPlan, match="zst"):
+        open_decoded(MemoryRepository(), "base.tar.gz")
+    with pytest.raises(ObjectMissing):
+        open_decoded(MemoryRepository(), "base.tar.zst")
+
+
+def test_reads_like_a_file() -> None:
+    """The reader serves what takes binary files."""
+    repository, stored = store(b"one\ntwo\n")
+    with open_decoded(repository, stored.key) as reader:
+        assert list(io.TextIOWrapper(reader)) == ["one\n", "two\n"]
