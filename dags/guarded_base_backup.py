@@ -49,7 +49,7 @@ with DAG(
     write_load = WriteLoadSensor(task_id="write_load", plan=plan, deferrable=True)
     snapshot = PostgresSnapshotOperator(task_id="snapshot", plan=plan)
     copy = ThrottledCopyOperator(task_id="copy", plan=plan, snapshot=snapshot.output)
-    verify = BackupVerifyOperator(task_id="verify", plan=plan, backup_id=copy.output["backup_id"])
+    verify = BackupVerifyOperator(task_id="verify", plan=plan, backup=copy.output)
     notify = BackupNotifyOperator(
         task_id="notify",
         plan=plan,

@@ -21,7 +21,7 @@ class BackupGuardHook(BaseHook):
         self.plan = plan
 
     def dsn(self) -> str:
-        """The libpq connection string of the plan's connection, with a token of its cloud provider if it asks for one."""
+        """The plan's connection as a libpq connection string, with a token of its cloud provider if it asks for one."""
         from airflow.providers.postgres.hooks.postgres import PostgresHook
 
         hook = PostgresHook(postgres_conn_id=self.plan.connection)

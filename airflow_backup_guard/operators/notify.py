@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 class BackupNotifyOperator(BaseOperator):
     """Sends the report of this run, good or bad, and then fails if it is bad, so that the run is seen as what it is.
 
-    :param snapshot: the run's :class:`PostgresSnapshotOperator` itself, not its output: Airflow wants whatever depends on
-        a setup task to run only after its success, and this runs after failures, too
+    :param snapshot: the run's :class:`PostgresSnapshotOperator` itself, not its output: Airflow wants whatever depends
+        on a setup task to run only after its success, and this runs after failures, too
     :param gates: what the gates returned
     :param notifiers: notifiers of any provider; their templates may use ``{{ backup_title }}`` and
         ``{{ backup_report }}``. One that fails is logged, and keeps neither the others nor the backup from ending well.

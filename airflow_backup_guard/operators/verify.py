@@ -21,18 +21,18 @@ if TYPE_CHECKING:
 class BackupVerifyOperator(BaseOperator):
     """Reads a backup back and holds it against its record and PostgreSQL's manifest.
 
-    :param backup_id: a backup's id, or ``latest``
+    :param backup: what :class:`ThrottledCopyOperator` returned, a backup's id, or ``latest`` of the plan
 
     Returns the verification as plain values. Fails if anything is damaged or could not be read. A backup encrypted by
     its plan is read and compared as stored; looking inside takes its identity, which workers should not have.
     """
 
-    template_fields: Sequence[str] = ("backup_id",)
+    template_fields: Sequence[str] = ("backup",)
 
-    def __init__(self, *, plan: BackupPlan, backup_id: Any = "latest", **kwargs: Any) -> None:
+    def __init__(self, *, plan: BackupPlan, backup: Any = "latest", **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.plan = plan
-        self.backup_id = backup_id
+        self.backup = backup
         self._stop = Stop()
 
     def execute(self, context: Context) -> dict[str, Any]:
@@ -44,11 +44,10 @@ class BackupVerifyOperator(BaseOperator):
 
         repository = BackupGuardHook(self.plan).repository()
         with told_to_airflow(context):
-            record = catalog.find(repository, self.backup_id, self.plan.name)
+            backup_id = self.backup if isinstance(self.backup, str) else self.backup["backup_id"]
+            record = catalog.find(repository, backup_id, self.plan.name)
             result = verify(record, repository, stop=self._stop)
-        self.log.info(
-            "%s: %s, %d files in %.1f s", result.backup_id, result.verdict.value, result.files, result.seconds
-        )
+        self.log.info("Verdict: %s, %d files in %.1f s", result.verdict.value, result.files, result.seconds)
         for problem in result.problems:
             self.log.error("%s", problem)
         trusted = {Verdict.VERIFIED, Verdict.READABLE} if self.plan.recipients else {Verdict.VERIFIED}
