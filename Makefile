@@ -16,6 +16,7 @@ help:
 	@echo "make clean        remove what the other targets made"
 
 venv: .venv/.ready
+	@:
 
 .venv/.ready: pyproject.toml constraints.txt .ci/venv
 	@PYTHON='$(PYTHON)' sh .ci/venv
@@ -33,7 +34,7 @@ demo: venv
 	@$(BIN)/python demo/run.py $(ARGS)
 
 constraints: venv
-	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.10 --extra dev \
+	UV_SYSTEM_CERTS=true $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.10 --extra dev \
 	  --no-header --no-annotate --output-file constraints.txt pyproject.toml
 
 clean:

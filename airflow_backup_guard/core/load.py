@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from decimal import Decimal
 from enum import Enum
 from typing import Any
 
@@ -14,7 +15,7 @@ import attrs
 from airflow_backup_guard.core.units import Rate, format_duration, parse_duration
 from airflow_backup_guard.errors import InvalidPlan
 
-_COUNT_RATE = re.compile(r"(\d+(?:\.\d+)?)\s*/s", re.ASCII)
+_COUNT_RATE = re.compile(r"(\d{1,18}(?:\.\d+)?)\s*/s", re.ASCII)
 
 
 class LoadLevel(str, Enum):
@@ -95,10 +96,15 @@ class Limit:
 
 def _limit(name: str) -> Callable[[Any], Limit | None]:
     def convert(value: Any) -> Limit | None:
-        if value is None or isinstance(value, Limit):
-            return value
-        pair = value if isinstance(value, tuple | list) else (value,)
+        if value is None:
+            return None
         where = f"limits.{name}"
+        pair = value if isinstance(value, tuple | list) else (value,)
+        if isinstance(value, Limit):
+            try:
+                pair = _write_limit(name, value) or ()  # what could not be written would be lost with the record
+            except (ArithmeticError, TypeError, ValueError):
+                raise InvalidPlan(where, value, "numbers, in the unit of the signal") from None
         if len(pair) not in (1, 2):
             raise InvalidPlan(where, value, "one value (max), or two (max, critical)")
         low = SIGNALS[name].parse(pair[0], where)
@@ -138,6 +144,8 @@ class LoadLimits:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> LoadLimits:
         """Read what :meth:`to_dict` wrote, or a table of a plan file."""
+        if not isinstance(values, Mapping):
+            raise InvalidPlan("limits", values, 'a table, such as {"commit_latency": ["20ms", "100ms"]}')
         unknown = sorted(set(values) - set(SIGNALS))
         if unknown:
             raise InvalidPlan(f"limits.{unknown[0]}", values[unknown[0]], f"limits for {', '.join(SIGNALS)}")
@@ -148,7 +156,7 @@ def _write_limit(name: str, limit: Limit | None) -> list[str] | None:
     def write(value: float) -> str:
         if name == "commit_latency":
             return format_duration(timedelta(seconds=value))
-        return f"{value:.0f}B/s" if name == "wal_rate" else f"{value:g}/s"
+        return f"{value:.0f}B/s" if name == "wal_rate" else f"{Decimal(repr(value)):f}".removesuffix(".0") + "/s"
 
     if limit is None:
         return None
@@ -171,10 +179,13 @@ class Finding:
             return f"{signal.title} unknown ({self.reason})"
         if self.limit is None:
             return f"{signal.title} {signal.show(self.value)} (no limit)"
+        value, threshold, name = signal.show(self.value), signal.show(self.limit.max), ""
+        if self.level is LoadLevel.NORMAL:
+            return f"{signal.title} {value} ≤ {threshold}"
         if self.level is LoadLevel.CRITICAL:
-            return f"{signal.title} {signal.show(self.value)} > critical {signal.show(self.limit.critical)}"
-        sign = ">" if self.level is LoadLevel.HIGH else "≤"
-        return f"{signal.title} {signal.show(self.value)} {sign} {signal.show(self.limit.max)}"
+            threshold, name = signal.show(self.limit.critical), "critical "
+        sign = "just over" if value == threshold else f"{value} >"
+        return f"{signal.title} {sign} {name}{threshold}"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for XCom, logs and JSON."""
@@ -223,10 +234,10 @@ def assess(sample: LoadSample, limits: LoadLimits) -> Assessment:
 
 def _find(sample: LoadSample, name: str, limit: Limit | None) -> Finding:
     value = sample.values.get(name)
-    if value is None:
-        reason = sample.unavailable.get(name, "not measured")
+    if value is None or not 0 <= value < float("inf"):
+        why = sample.unavailable.get(name, "not measured") if value is None else f"measured as {value}, which cannot be"
         level = LoadLevel.NORMAL if limit is None else LoadLevel.UNKNOWN
-        return Finding(name, level, None, limit, reason)
+        return Finding(name, level, None, limit, why)
     if limit is None or value <= limit.max:
         return Finding(name, LoadLevel.NORMAL, value, limit)
     return Finding(name, LoadLevel.CRITICAL if value > limit.critical else LoadLevel.HIGH, value, limit)

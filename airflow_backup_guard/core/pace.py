@@ -38,7 +38,7 @@ class Pace:
     @classmethod
     def start(cls, floor: Rate, ceiling: Rate) -> Pace:
         """Before the first sample nothing is known, so the copy starts at its floor."""
-        return cls(floor, ceiling, floor, PaceState.THROTTLED, "no load sample yet")
+        return cls(floor, ceiling, floor, PaceState.THROTTLED, "it starts at its floor")
 
 
 def decide(pace: Pace, assessment: Assessment) -> Pace:
@@ -54,7 +54,9 @@ def decide(pace: Pace, assessment: Assessment) -> Pace:
     if pace.state is PaceState.PAUSED:
         calm = pace.calm_samples + 1 if assessment.is_below(_RELIEF) else 0
         if calm < _CALM_SAMPLES:
-            return replace(pace, calm_samples=calm, reason=reason if calm == 0 else pace.reason)
+            # Load between relief and its limit keeps the copy paused, but what harmed last is the reason for it.
+            harmed = assessment.level is not LoadLevel.NORMAL
+            return replace(pace, calm_samples=calm, reason=reason if harmed else pace.reason)
         return replace(pace, state=PaceState.THROTTLED, reason="load is low again", calm_samples=0)
     if assessment.level is LoadLevel.UNKNOWN:
         return replace(pace, rate=pace.floor, state=PaceState.THROTTLED, reason=reason)

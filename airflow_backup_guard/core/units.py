@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
+from decimal import Decimal
 
 from airflow_backup_guard.errors import InvalidPlan
 
-_NUMBER = r"(\d+(?:\.\d+)?)\s*"
+_NUMBER = r"(\d{1,18}(?:\.\d+)?)\s*"
 _SIZE = re.compile(_NUMBER + r"(B|[kKMGT]B|[KMGT]iB)", re.ASCII)
 _DURATION = re.compile(_NUMBER + r"(ms|s|min|m|h|d|w)", re.ASCII)
+_DURATIONS = re.compile(rf"\s*(?:{_DURATION.pattern}\s*)+", re.ASCII)
 _FACTOR = {
     "B": 1,
     **{f"{letter}B": 1000 ** (power + 1) for power, letter in enumerate("kMGT")},
@@ -34,7 +36,7 @@ class Size(int):
         match = _SIZE.fullmatch(text.strip()) if isinstance(text, str) else None
         if match is None:
             raise InvalidPlan(field, text, 'a size with its unit, such as "500MB", "8GB" or "16MiB"')
-        return cls(float(match[1]) * _FACTOR[match[2]])
+        return cls(Decimal(match[1]) * _FACTOR[match[2]])
 
     def __str__(self) -> str:
         return _decimal(int(self))
@@ -51,7 +53,7 @@ class Rate(int):
         match = _SIZE.fullmatch(text.strip()[:-2].strip()) if _is_rate(text) else None
         if match is None:
             raise InvalidPlan(field, text, 'a rate with its unit, such as "50MB/s" or "800kB/s"')
-        return cls(float(match[1]) * _FACTOR[match[2]])
+        return cls(Decimal(match[1]) * _FACTOR[match[2]])
 
     def __str__(self) -> str:
         return f"{_decimal(int(self))}/s"
@@ -67,24 +69,24 @@ def parse_duration(value: str | timedelta, field: str = "duration") -> timedelta
         if value < timedelta(0):
             raise InvalidPlan(field, value, "a duration that is not negative")
         return value
-    if not isinstance(value, str) or not re.fullmatch(rf"(?:\s*{_DURATION.pattern}\s*)+", value):
+    if not isinstance(value, str) or not _DURATIONS.fullmatch(value):
         raise InvalidPlan(field, value, allowed)
     try:
-        return timedelta(seconds=sum(float(n) * _SECONDS[unit] for n, unit in _DURATION.findall(value)))
+        parts = (timedelta(seconds=float(n) * _SECONDS[unit]) for n, unit in _DURATION.findall(value))
+        return sum(parts, timedelta())
     except OverflowError:
         raise InvalidPlan(field, value, allowed) from None
 
 
 def format_duration(value: timedelta) -> str:
-    """Write a duration so that :func:`parse_duration` reads the same one back, to the millisecond."""
-    milliseconds = round(value / timedelta(milliseconds=1))
-    if milliseconds < 1000:
-        return f"{milliseconds}ms"
+    """Write a duration so that :func:`parse_duration` reads the same one back."""
     parts = []
-    for unit, size in (("d", 86_400_000), ("h", 3_600_000), ("min", 60_000), ("s", 1000), ("ms", 1)):
-        count, milliseconds = divmod(milliseconds, size)
+    for unit in ("d", "h", "min", "s"):
+        count, value = divmod(value, timedelta(seconds=_SECONDS[unit]))
         if count:
             parts.append(f"{count}{unit}")
+    if value or not parts:
+        parts.append(f"{value / timedelta(milliseconds=1):g}ms")
     return " ".join(parts)
 
 

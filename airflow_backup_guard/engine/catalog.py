@@ -14,14 +14,14 @@ from airflow_backup_guard.repository.read import read_whole
 
 def backups(repository: Repository, plan_name: str | None = None) -> Iterator[BackupRecord]:
     """All visible backups, of one plan or of all, by plan and then by time; raises ``BackupDamaged`` for a bad one."""
-    for plan, backup_id in _ids(repository, plan_name):
+    for plan, backup_id in ids(repository, plan_name):
         key = backup.record_key(plan, backup_id)
         yield backup.load(BackupRecord, read_whole(repository, key), key)
 
 
 def find(repository: Repository, backup_id: str, plan_name: str | None = None) -> BackupRecord:
     """The backup by this id, or the newest one for ``"latest"``; raises :class:`BackupMissing`."""
-    found = list(_ids(repository, plan_name))
+    found = list(ids(repository, plan_name))
     if backup_id == "latest":
         matching = sorted(found, key=lambda pair: pair[1])[-1:]
         if len({plan for plan, _ in found}) > 1:
@@ -47,7 +47,8 @@ def last_verification(repository: Repository, record: BackupRecord) -> Verificat
         return None
 
 
-def _ids(repository: Repository, plan_name: str | None) -> Iterator[tuple[str, str]]:
+def ids(repository: Repository, plan_name: str | None) -> Iterator[tuple[str, str]]:
+    """Plan and id of every visible backup, of one plan or of all, by plan and then by time."""
     prefix = backup.RECORDS if plan_name is None else f"{backup.RECORDS}{plan_name}/"
     for found in repository.list(prefix):
         plan, _, name = found.key.removeprefix(backup.RECORDS).partition("/")

@@ -28,7 +28,6 @@ from airflow_backup_guard.postgres.wal_stream import hold_cluster, identify_syst
 from airflow_backup_guard.repository.base import Repository
 from airflow_backup_guard.repository.read import read_whole
 
-_BASELINE_SECONDS = 3.0
 _READ_SECONDS = 0.2
 
 
@@ -49,11 +48,13 @@ def copy(
     *,
     stop: Stop,
     on_progress: Callable[[Progress], None] = lambda progress: None,
+    baseline_seconds: float = 3.0,
 ) -> BackupRecord:
     """Copy the cluster, and make the backup visible once it is whole; a backup that is whole already is returned.
 
-    Whatever goes wrong, nothing stays behind in the database, and what was stored is removed again. Raises
-    :class:`BackupStopped` after ``stop``, and the errors of the database and of the repository.
+    The load is measured for ``baseline_seconds`` before and after, to tell what the copy did to it. Whatever goes
+    wrong, nothing stays behind in the database, and what was stored is removed again. Raises :class:`BackupStopped`
+    after ``stop``, and the errors of the database and of the repository.
     """
     record_key = backup.record_key(plan.name, snapshot.backup_id)
     try:
@@ -61,7 +62,7 @@ def copy(
     except ObjectMissing:
         pass
     try:
-        return _Copy(plan, snapshot, dsn, repository, stop, on_progress).run()
+        return _Copy(plan, snapshot, dsn, repository, stop, on_progress, baseline_seconds).run()
     except BaseException as error:
         _clean_up(plan, snapshot, repository, error)
         raise
@@ -84,6 +85,7 @@ class _Copy:
         repository: Repository,
         stop: Stop,
         on_progress: Callable[[Progress], None],
+        baseline_seconds: float,
     ) -> None:
         self.plan = plan
         self.snapshot = snapshot
@@ -91,6 +93,7 @@ class _Copy:
         self.repository = repository
         self.stop = stop
         self.on_progress = on_progress
+        self.baseline_seconds = baseline_seconds
         self.store = PartStore(repository, plan, snapshot.backup_id)
         self.throttle = Throttle(Pace.start(plan.min_rate, plan.max_rate), stop)
         self.telemetry = Telemetry()
@@ -108,7 +111,7 @@ class _Copy:
             monitor = LoadMonitor(self.dsn, self.plan.limits, self.throttle, self._on_load)
             with ExitStack() as stack:
                 stack.enter_context(monitor)
-                self.stop.wait(_BASELINE_SECONDS)
+                self.stop.wait(self.baseline_seconds)
                 started_at = datetime.now(timezone.utc)
                 monitor.phase = Phase.DURING
                 stream = self._open(stack, application, wal_connection)
@@ -119,7 +122,7 @@ class _Copy:
                 self.parts += self.wal.finish(end_lsn)
                 ended_at = datetime.now(timezone.utc)
                 monitor.phase = Phase.AFTER
-                self.stop.wait(_BASELINE_SECONDS)
+                self.stop.wait(self.baseline_seconds)
                 with self.store.writer("telemetry", "telemetry", "telemetry.jsonl") as writer:
                     writer.write(self.telemetry.content())
                     self.parts.append(writer.commit())

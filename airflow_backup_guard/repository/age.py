@@ -65,7 +65,8 @@ class AgeFilter:
             with self._changed:
                 self._changed.wait_for(lambda: self._input or self._ended or self._cancelled)
                 if self._cancelled:
-                    raise InterruptedError("cancelled")
+                    # Not InterruptedError: Rust takes that for EINTR and reads again, for ever.
+                    raise RuntimeError("cancelled")
                 if self._input:
                     self._rest = memoryview(self._input.popleft())
                     self._queued -= len(self._rest)

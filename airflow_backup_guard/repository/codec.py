@@ -55,8 +55,12 @@ class EncodingWriter(AbstractContextManager["EncodingWriter"]):
         """Append raw bytes; may block while the repository is slower than the caller."""
         view = memoryview(data).cast("B")
         self._raw_size += len(view)
-        for start in range(0, len(view), _STEP):
-            self._pass_on(self._zstd.compress(view[start : start + _STEP]))
+        try:
+            for start in range(0, len(view), _STEP):
+                self._pass_on(self._zstd.compress(view[start : start + _STEP]))
+        except BaseException:
+            self.abort()  # a commit after this would leave a hole in the stream
+            raise
 
     def commit(self) -> tuple[StoredObject, int]:
         """Finish the frame and commit the object; returns it and the number of raw bytes in it."""
@@ -101,6 +105,7 @@ class DecodedReader(io.BufferedIOBase):
         chunks = self._stored_chunks() if self._age is None else self._decrypted(self._age)
         self._content = decompressed(chunks)
         self._pending = bytearray()
+        self._failure: BaseException | None = None
 
     @property
     def stored_sha256(self) -> str:
@@ -113,6 +118,8 @@ class DecodedReader(io.BufferedIOBase):
 
     def read(self, size: int | None = -1) -> bytes:
         """Return ``size`` bytes, fewer only at the end; all that are left if it is negative or None."""
+        if self.closed:
+            raise ValueError(f"the reader of {self._key} is closed")
         everything = size is None or size < 0
         while everything or len(self._pending) < (size or 0):
             content = self._next()
@@ -142,15 +149,19 @@ class DecodedReader(io.BufferedIOBase):
         super().close()
 
     def _next(self) -> bytes | None:
+        if self._failure is not None:
+            raise self._failure  # or else the next read would look like the end
         try:
             return next(self._content, None)
-        except (BackupGuardError, MemoryError):
-            raise
-        except Exception as error:
-            raise BackupDamaged(
+        except BaseException as error:
+            self._failure = error
+            if isinstance(error, (BackupGuardError, MemoryError)) or not isinstance(error, Exception):
+                raise
+            self._failure = BackupDamaged(
                 f"{self._key} cannot be decoded after {self.stored_size} stored bytes: {error}.",
                 remedy="Restore from another backup, and check the storage it was on.",
-            ) from error
+            )
+            raise self._failure from error
 
     def _stored_chunks(self) -> Iterator[bytes]:
         while chunk := self._stored.read(_READ):

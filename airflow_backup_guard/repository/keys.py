@@ -26,5 +26,5 @@ def check_prefix(prefix: str) -> str:
 
 
 def _is_part(part: str) -> bool:
-    fits = 0 < len(part.encode()) <= 200
-    return fits and part.isprintable() and not part.startswith(".") and "\\" not in part
+    printable = part.isprintable() and "\\" not in part
+    return printable and not part.startswith(".") and 0 < len(part.encode()) <= 200

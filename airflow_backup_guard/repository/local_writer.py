@@ -33,9 +33,13 @@ class LocalWriter(ObjectWriter):
         file, rest = self._open(), memoryview(data).cast("B")
         self._sha256.update(rest)
         self._size += len(rest)
-        with os_errors_explained(self._path):
-            while rest:
-                rest = rest[file.write(rest) :]
+        try:
+            with os_errors_explained(self._path):
+                while rest:
+                    rest = rest[file.write(rest) :]
+        except BaseException:
+            self.abort()  # a commit after this would leave a hole in the file
+            raise
 
     def commit(self, *, if_absent: bool = False) -> StoredObject:
         """Make the file durable and visible; with ``if_absent``, ObjectExists if the key is taken."""

@@ -125,7 +125,7 @@ def test_cut_short(pair: tuple[tuple[str, ...], tuple[str, ...]]) -> None:
     whole = stored_bytes(repository, stored)
     for end in range(len(whole)):
         repository.put(stored.key, whole[:end])
-        with open_decoded(repository, stored.key, identities) as reader, pytest.raises(BackupDamaged, match="a.zst"):
+        with open_decoded(repository, stored.key, identities) as reader, pytest.raises(BackupDamaged, match=r"a\.zst"):
             reader.read()
 
 
@@ -165,8 +165,9 @@ def test_no_end_before_it_is_proven() -> None:
     repository.put(stored.key, stored_bytes(repository, stored)[:-1])
     with open_decoded(repository, stored.key) as reader:
         assert reader.read(1000) == bytes(1000)
-        with pytest.raises(BackupDamaged, match="cut short"):
-            reader.read(1)
+        for _ in range(2):
+            with pytest.raises(BackupDamaged, match="cut short"):
+                reader.read(1)
 
 
 def test_frames_are_read_across() -> None:
@@ -217,6 +218,16 @@ def test_full_repository(pair: tuple[tuple[str, ...], tuple[str, ...]]) -> None:
 
     with pytest.raises(RepositoryFull):
         write()
+    assert target.aborted
+
+
+def test_no_commit_after_an_error(pair: tuple[tuple[str, ...], tuple[str, ...]]) -> None:
+    """A caller that goes on after a failed write cannot commit what has a hole."""
+    recipients, _ = pair
+    target = FailingWriter(0)
+    writer = EncodingWriter(target, recipients=recipients)
+    with pytest.raises(RepositoryFull):
+        writer.write(BITS(4 << 20))
     assert target.aborted
 
 
@@ -273,7 +284,7 @@ def test_keys_that_do_not_fit(keys: tuple[str, str]) -> None:
     """Missing and wrong keys are told apart from damage."""
     public, _ = keys
     repository, stored = store(b"content", (public,))
-    with pytest.raises(InvalidPlan, match="identities.*encrypted"):
+    with pytest.raises(InvalidPlan, match=r"identities.*encrypted"):
         open_decoded(repository, stored.key)
     pyrage = pytest.importorskip("pyrage")
     other = str(pyrage.x25519.Identity.generate())

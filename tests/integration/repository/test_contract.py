@@ -170,7 +170,8 @@ def test_missing(place: Place) -> None:
 
 
 @pytest.mark.parametrize(
-    "key", ["", "/a", "a/", "a//b", ".", "..", "../a", "a/../b", "a/./b", ".hidden", "a\\b", "a\nb", "x" * 201]
+    "key",
+    ["", "/a", "a/", "a//b", ".", "..", "../a", "a/../b", "a/./b", ".hidden", "a\\b", "a\nb", "\ud800", "x" * 201],
 )
 def test_bad_keys(place: Place, key: str) -> None:
     """Keys that could leave the repository, or that one kind of it could not hold, are refused by all."""

@@ -63,7 +63,8 @@ def test_full_disk(mount: Callable[..., Path]) -> None:
     writer.write(bytes(1 << 19))
     with pytest.raises(RepositoryFull, match=r"a/b: No space left on device, .*B free") as caught:
         writer.write(bytes(1 << 20))
-    writer.abort()
+    with pytest.raises(ValueError, match="closed"):
+        writer.commit()
     assert isinstance(caught.value.__cause__, OSError)
     assert [path.name for path in repository.root.rglob("*")] == ["a"]
     with pytest.raises(RepositoryFull):

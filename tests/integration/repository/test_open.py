@@ -71,7 +71,7 @@ def test_secrets_stay_out_of_errors() -> None:
         assert "cret" not in str(caught.value)
 
 
-def test_open(tmp_path: Path, s3_place: Any) -> None:
+def test_open(tmp_path: Path) -> None:
     """A URL opens the repository it names, with the client of the caller."""
     assert isinstance(open_repository(tmp_path.as_uri()), LocalRepository)
     opened = open_repository("s3://aws_default@bucket/a/b", s3_client=object())

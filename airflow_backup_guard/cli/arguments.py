@@ -1,0 +1,214 @@
+"""The options of ``backup-guard``, and help that needs no other documentation."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any, NoReturn, TypeAlias
+
+from airflow_backup_guard import __version__
+from airflow_backup_guard.cli.errors import WrongUse
+
+_ABOUT = """\
+Back up a whole PostgreSQL cluster without hurting it, read the backup back,
+and restore it.
+
+The copy slows down or pauses while the database's own commits are slow, and
+leaves nothing behind in the database, whatever becomes of it. Nothing here
+needs Airflow to run.
+"""
+_EXAMPLES = """\
+environment:
+  BACKUP_GUARD_DSN         in place of --dsn, so that no password shows in the
+                           list of processes; libpq's own PGHOST, PGPASSWORD,
+                           ~/.pgpass and so on work, too
+  BACKUP_GUARD_REPOSITORY  in place of --repository
+
+exit status:
+  0  good      1  the answer is bad, or it failed      2  wrong use
+
+example:
+  export BACKUP_GUARD_DSN='host=db.example user=guard'
+  export BACKUP_GUARD_REPOSITORY=file:///srv/backups
+  backup-guard check
+  backup-guard backup
+  backup-guard verify latest
+  backup-guard restore latest --to /srv/restored
+"""
+_CHECK = """\
+Ask the database, and the repository if one is named, everything that a backup
+depends on: privileges, settings, free connections, other backups under way,
+space. Each answer comes with what to do about it. The database is not changed;
+in the repository a small object is written and removed.
+"""
+_BACKUP = """\
+Check, then copy the whole cluster into the repository at a rate that follows
+the load of the database, and report what its commits felt. A backup that is
+stopped or fails removes what it stored.
+
+What is promised can be kept in a plan file; options go above it. Without one,
+a backup may start at any time.
+"""
+_BACKUP_EXAMPLES = """\
+example:
+  backup-guard backup --dsn 'host=db.example user=guard' \\
+      --repository s3://bucket/prefix --max-rate 50MB/s
+
+example of a plan file, for backup-guard backup --plan shop.toml:
+  name = "shop"
+  repository = "s3://bucket/prefix"
+  max_rate = "100MB/s"       # what is read at most, and below it
+  min_rate = "1MB/s"         # what that falls to when the database is loaded
+  checkpoint = "spread"      # or "fast": at once, with a burst of I/O
+  compression_level = 3      # of zstd, 1 (fast) to 19 (small)
+  recipients = []            # age public keys to encrypt to
+
+  [calendar]                 # when a backup may start
+  windows = "Mon-Fri 01:00-05:00; Sat,Sun 00:00-08:00"
+  tz = "America/Los_Angeles"
+
+  [limits]                   # above the first slow down, above the second pause
+  commit_latency = ["20ms", "100ms"]
+"""
+_LIST = """\
+Show the backups that are whole, and whether each was read back (VERIFIED).
+"""
+_SHOW = """\
+Show everything about one backup: its cluster, its copy, what commits felt, and
+its plan.
+"""
+_VERIFY = """\
+Read every stored byte of a backup, and hold it against the backup's record,
+PostgreSQL's own manifest, and the WAL that a restore needs. The result is
+stored beside the backup.
+
+The exit status is 0 only for "verified". A backup that is encrypted needs
+--identity for that, and is at best "readable" without.
+"""
+_RESTORE = """\
+Write a backup into an empty folder, check each file meanwhile, and say how to
+start PostgreSQL on it. Nothing is ever overwritten, and what a failed restore
+wrote is removed again.
+"""
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong by raising, so that ``--json`` covers wrong use, too."""
+
+    def __init__(self, **keywords: Any) -> None:
+        super().__init__(**keywords, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+
+    def error(self, message: str) -> NoReturn:
+        """Raise :class:`WrongUse`."""
+        raise WrongUse(f"{message[:1].upper()}{message[1:]}.", remedy=f"See {self.prog} --help.")
+
+
+_Commands: TypeAlias = "argparse._SubParsersAction[Parser]"
+
+
+def parser() -> Parser:
+    """The parser; what it returns has ``command``, ``json`` and what that command takes."""
+    top = Parser(prog="backup-guard", description=_ABOUT, epilog=_EXAMPLES)
+    top.add_argument("--version", action="version", version=f"airflow-backup-guard {__version__}")
+    commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True, title="commands")
+    _check(commands)
+    _backup(commands)
+    _list(commands)
+    _show(commands)
+    _verify(commands)
+    _restore(commands)
+    return top
+
+
+def _check(commands: _Commands) -> None:
+    command = _command(commands, "check", "may a backup begin?", _CHECK, "check --dsn 'host=db.example user=guard'")
+    _database(command)
+    _repository(command)
+
+
+def _backup(commands: _Commands) -> None:
+    command = _command(commands, "backup", "copy the cluster into the repository", _BACKUP)
+    command.epilog = _BACKUP_EXAMPLES
+    _database(command)
+    _repository(command)
+    command.add_argument("--plan-name", metavar="NAME", help='what the cluster is called in the repository ("default")')
+    command.add_argument("--max-rate", metavar="RATE", help="the most that is read from the database (100MB/s)")
+    command.add_argument("--min-rate", metavar="RATE", help="what that falls to under load (1MB/s)")
+    command.add_argument(
+        "--checkpoint", choices=("spread", "fast"), help="wait for a gentle checkpoint (spread), or force one (fast)"
+    )
+    command.add_argument("--level", type=int, metavar="N", help="zstd level, 1 (fast) to 19 (small) (3)")
+    command.add_argument(
+        "--recipient", action="append", metavar="age1…", help="age public key to encrypt to; may be repeated"
+    )
+    command.add_argument("--outside-window", action="store_true", help="start now, even outside of the plan's calendar")
+
+
+def _list(commands: _Commands) -> None:
+    command = _command(commands, "list", "the backups that there are", _LIST, "list --repository file:///srv/backups")
+    _repository(command)
+    _plan_name(command)
+
+
+def _show(commands: _Commands) -> None:
+    command = _command(commands, "show", "all about one backup", _SHOW, "show latest --repository file:///srv/backups")
+    _one_backup(command)
+    command.add_argument("--parts", action="store_true", help="also every stored object")
+
+
+def _verify(commands: _Commands) -> None:
+    example = "verify latest --repository file:///srv/backups"
+    command = _command(commands, "verify", "read a backup back, and judge it", _VERIFY, example)
+    _one_backup(command)
+    _identity(command)
+
+
+def _restore(commands: _Commands) -> None:
+    example = "restore latest --to /srv/restored --repository file:///srv/backups"
+    command = _command(commands, "restore", "from a backup to a data directory", _RESTORE, example)
+    _one_backup(command)
+    command.add_argument("--to", required=True, type=Path, metavar="DIR", help="the data directory; empty or not there")
+    command.add_argument(
+        "--tablespace-mapping",
+        action="append",
+        default=[],
+        metavar="OLD=NEW",
+        help="put the tablespace that was at OLD to NEW; may be repeated; others go where they were",
+    )
+    _identity(command)
+    command.add_argument(
+        "--owner", metavar="USER", help="who gets the files (as root; else you): the owner of DIR if it is there"
+    )
+
+
+def _command(commands: _Commands, name: str, title: str, about: str, example: str = "") -> Parser:
+    epilog = f"example:\n  backup-guard {example}"
+    command: Parser = commands.add_parser(name, help=title, description=about, epilog=epilog)
+    command.add_argument("--json", action="store_true", help="answer with one JSON document on stdout")
+    return command
+
+
+def _database(command: Parser) -> None:
+    command.add_argument(
+        "--dsn", help="how to connect, as libpq has it: 'host=… user=…' or postgresql://… ($BACKUP_GUARD_DSN)"
+    )
+
+
+def _repository(command: Parser) -> None:
+    command.add_argument(
+        "--repository", metavar="URL", help="file:///absolute/path or s3://bucket/prefix ($BACKUP_GUARD_REPOSITORY)"
+    )
+    command.add_argument("--plan", type=Path, metavar="FILE", help="plan file, TOML; see backup-guard backup --help")
+
+
+def _plan_name(command: Parser) -> None:
+    command.add_argument("--plan-name", metavar="NAME", help="only backups of this plan")
+
+
+def _one_backup(command: Parser) -> None:
+    command.add_argument("backup_id", metavar="BACKUP_ID", help='as "list" shows it, or "latest"')
+    _repository(command)
+    _plan_name(command)
+
+
+def _identity(command: Parser) -> None:
+    command.add_argument("--identity", type=Path, metavar="FILE", help="age secret keys, as age-keygen writes them")

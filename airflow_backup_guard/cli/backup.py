@@ -1,0 +1,84 @@
+"""``backup-guard backup``: the snapshot, the throttled copy, and the report."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import shlex
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+
+import pendulum
+
+from airflow_backup_guard.cli import settings
+from airflow_backup_guard.cli.answer import Answer, Command, lines
+from airflow_backup_guard.cli.progress import copy_progress
+from airflow_backup_guard.cli.record import summary
+from airflow_backup_guard.cli.signals import stop_on_signals
+from airflow_backup_guard.core.pace import PaceState
+from airflow_backup_guard.core.plan import BackupPlan
+from airflow_backup_guard.core.report import record_lines
+from airflow_backup_guard.core.units import format_duration
+from airflow_backup_guard.engine.copy import Progress, copy
+from airflow_backup_guard.engine.snapshot import take_snapshot
+from airflow_backup_guard.errors import PreflightNotYet
+from airflow_backup_guard.repository.open import open_repository
+
+
+def run(arguments: argparse.Namespace) -> Answer:
+    """Back up the cluster, unless it is the wrong time."""
+    dsn, plan = settings.dsn(arguments), settings.plan(arguments)
+    if not arguments.outside_window:
+        _refuse_outside_windows(plan)
+    repository = open_repository(plan.repository)
+    slowed: dict[str, str] = {}
+    with stop_on_signals() as stop, copy_progress(plan.checkpoint) as show:
+        snapshot = take_snapshot(plan, dsn, repository)
+        record = copy(plan, snapshot, dsn, repository, stop=stop, on_progress=_remembering(slowed, show))
+    where = f"--repository {shlex.quote(plan.repository)}"
+    identity = " --identity FILE" if plan.recipients else ""
+    verify = f"backup-guard verify {record.backup_id} {where}{identity}"
+    restore = f"backup-guard restore {record.backup_id} --to DIR {where}{identity}"
+    document = {
+        **summary(record),
+        "throttle_reasons": list(slowed.values()),
+        "commands": {"verify": verify, "restore": restore},
+    }
+    text = [
+        f"Backup {record.backup_id} of plan {plan.name} is stored in {repository.url}.",
+        "",
+        lines([*record_lines(record), *_slowed_rows(slowed)]),
+        "",
+        "Read it back before you rely on it, and restore it, with:",
+        Command(f"  {verify}"),
+        Command(f"  {restore}"),
+    ]
+    return Answer(document, text)
+
+
+def _refuse_outside_windows(plan: BackupPlan) -> None:
+    now = pendulum.now("UTC")
+    start = None if plan.calendar.contains(now) else plan.calendar.next_start(now)
+    if start is not None:
+        wait = format_duration(timedelta(minutes=(start - now) // timedelta(minutes=1) + 1))
+        raise PreflightNotYet(
+            f"It is outside of the windows of plan {plan.name} ({plan.calendar}, {plan.calendar.tz}).",
+            remedy=f"The next one starts at {start:%a %Y-%m-%d %H:%M %Z}, in {wait}; --outside-window does not wait.",
+        )
+
+
+def _remembering(slowed: dict[str, str], show: Callable[[Progress], None]) -> Callable[[Progress], None]:
+    """``show``, while the first reason of each kind for not running at full rate is kept in ``slowed``."""
+
+    def on_progress(progress: Progress) -> None:
+        if progress.pace.state is not PaceState.RUNNING:
+            # Reasons of one kind differ in the value that was measured.
+            slowed.setdefault(re.split(r"\d", progress.pace.reason)[0], progress.pace.reason)
+        show(progress)
+
+    return on_progress
+
+
+def _slowed_rows(slowed: dict[str, str]) -> Iterator[tuple[str, str]]:
+    for number, reason in enumerate(slowed.values()):
+        yield "" if number else "slowed down for", reason

@@ -1,0 +1,51 @@
+"""``backup-guard check``: may a backup begin?"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Iterable, Iterator
+
+from rich.console import RenderableType
+from rich.text import Text
+
+from airflow_backup_guard.cli import settings
+from airflow_backup_guard.cli.answer import Answer, lines, word
+from airflow_backup_guard.core.backup import dump_plain
+from airflow_backup_guard.core.check import Check, CheckStatus
+from airflow_backup_guard.engine import snapshot
+from airflow_backup_guard.postgres.check import preflight
+from airflow_backup_guard.repository.open import open_repository
+
+
+def run(arguments: argparse.Namespace) -> Answer:
+    """Ask the database, and the repository if one is named."""
+    dsn = settings.dsn(arguments)
+    if arguments.plan or arguments.repository or os.environ.get(settings.REPOSITORY):
+        plan = settings.plan(arguments)
+        readiness = snapshot.check(plan, dsn, open_repository(plan.repository))
+    else:
+        database = preflight(dsn)
+        readiness = snapshot.Readiness(database, database.checks)
+    document = {
+        "ready": not readiness.failed,
+        "checks": [dump_plain(check) for check in readiness.checks],
+        "cluster": dump_plain(readiness.database.cluster) if readiness.database.cluster else None,
+        "database_size": readiness.database.content.size if readiness.database.content else None,
+    }
+    return Answer(document, [lines(check_rows(readiness.checks)), "", _verdict(readiness)], not readiness.failed)
+
+
+def check_rows(checks: Iterable[Check]) -> Iterator[list[RenderableType]]:
+    """A row for each check, with its remedy below what was found."""
+    for check in checks:
+        remedy = Text(f"\n{check.remedy}" if check.remedy else "", style="dim")
+        yield [word(check.status.value), check.name, Text.assemble(check.detail, remedy)]
+
+
+def _verdict(readiness: snapshot.Readiness) -> str:
+    if readiness.failed:
+        waiting = " Waiting may help." if all(check.transient for check in readiness.failed) else ""
+        return f"Not ready: {', '.join(check.name for check in readiness.failed)}.{waiting}"
+    warnings = sum(check.status is CheckStatus.WARNING for check in readiness.checks)
+    return "Ready for a backup" + (f", with {warnings} to look at." if warnings else ".")

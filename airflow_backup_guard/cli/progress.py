@@ -1,0 +1,117 @@
+"""How far a long command is, on stderr: a bar in a terminal, a line about every 15 s anywhere else."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+
+import rich.progress
+from rich.console import Console, RenderableType
+from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+from airflow_backup_guard.cli.answer import duration
+from airflow_backup_guard.core.pace import PaceState
+from airflow_backup_guard.core.units import Rate, Size
+from airflow_backup_guard.engine.copy import Progress
+from airflow_backup_guard.engine.progress import ProgressLog
+
+_LINE_SECONDS = 15.0
+_REDRAW_SECONDS = 0.1
+
+
+@contextmanager
+def copy_progress(checkpoint: str) -> Iterator[Callable[[Progress], None]]:
+    """Shows a copy; until its first byte there is the checkpoint to wait for."""
+    waits = "as long as the server's checkpoint takes, at most minutes" if checkpoint == "spread" else "seconds"
+    beginning = f"measures the load and waits for a {checkpoint} checkpoint: {waits}"
+    if not _in_terminal():
+        _write_line(f"The copy {beginning}.")
+        yield ProgressLog(_write_line)
+        return
+    with _Bar("starting", beginning) as bar:
+
+        def show(progress: Progress) -> None:
+            pace = progress.pace
+            if progress.done >= progress.total:
+                bar.show("finishing", progress.done, progress.total)
+            elif pace.state is PaceState.RUNNING:
+                bar.show("running", progress.done, progress.total)
+            else:
+                bar.show(pace.state.value, progress.done, progress.total, f"at most {pace.rate}: {pace.reason}")
+
+        yield show
+
+
+@contextmanager
+def byte_progress(doing: str) -> Iterator[Callable[[int, int], None]]:
+    """Shows any other work on bytes that are done, of bytes that there are."""
+    if _in_terminal():
+        with _Bar(doing) as bar:
+            yield lambda done, total: bar.show(doing, done, total)
+        return
+    began = last = time.monotonic()
+
+    def write(done: int, total: int) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last >= _LINE_SECONDS and done:
+            last = now
+            left = duration(max(total - done, 0) * (now - began) / done)
+            _write_line(f"{doing}: {Size(done)} of {Size(total)} at {Rate(done / (now - began))}, about {left} left")
+
+    yield write
+
+
+def _in_terminal() -> bool:
+    return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def _write_line(text: str) -> None:
+    print(f"{datetime.now():%H:%M:%S} {text}", file=sys.stderr, flush=True)
+
+
+class _Bar(rich.progress.Progress):
+    """One bar, and below it one line that says why it is slow; both are gone when it ends."""
+
+    def __init__(self, state: str, note: str = "") -> None:
+        self._note = note  # read by the base class, when it is made
+        super().__init__(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=None),
+            TextColumn("{task.fields[size]}"),
+            TextColumn("{task.fields[rate]}"),
+            TimeRemainingColumn(compact=True),
+            console=Console(stderr=True, highlight=False, emoji=False),
+            transient=True,
+            expand=True,
+        )
+        self._shown_at = 0.0
+        self._task = self.add_task(state, total=None, size="", rate="")
+
+    def show(self, state: str, done: int, total: int, note: str = "") -> None:
+        """May be called for every message of a stream: it mostly does nothing."""
+        now = time.monotonic()
+        if now - self._shown_at < _REDRAW_SECONDS:
+            return
+        self._shown_at = now
+        self._note = note
+        total = max(total, done)
+        speed = self.tasks[0].speed
+        self.update(
+            self._task,
+            description=state,
+            completed=done,
+            total=total,
+            size=f"{Size(done)} of {Size(total)}",
+            rate=str(Rate(speed)) if speed else "",
+        )
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        """The bar, and the note in one line."""
+        yield from super().get_renderables()
+        yield Text(self._note, style="dim", no_wrap=True, overflow="ellipsis")

@@ -1,0 +1,27 @@
+"""One backup's record as a document, and in a few words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow_backup_guard.core.backup import BackupRecord, Cluster, dump_plain
+
+
+def summary(record: BackupRecord, *, parts: bool = False) -> dict[str, Any]:
+    """The record with what follows from it; sizes in bytes; without its parts unless asked for."""
+    plain = dump_plain(record)
+    if not parts:
+        del plain["parts"]
+    return {
+        "backup_id": record.backup_id,
+        "plan_name": record.plan_name,
+        "database_size": record.database_size,
+        "stored_size": record.stored_size,
+        "seconds": record.seconds,
+        **plain,
+    }
+
+
+def version(cluster: Cluster) -> str:
+    """``18.6``."""
+    return f"{cluster.major}.{cluster.server_version % 10000}"

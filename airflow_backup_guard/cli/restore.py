@@ -1,0 +1,137 @@
+"""``backup-guard restore``: from the repository to a data directory, and how to start it."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import pwd
+import re
+import shlex
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from rich.console import RenderableType
+
+from airflow_backup_guard.cli import settings
+from airflow_backup_guard.cli.answer import Answer, Command, duration, lines
+from airflow_backup_guard.cli.errors import WrongUse
+from airflow_backup_guard.cli.progress import byte_progress
+from airflow_backup_guard.cli.signals import stop_on_signals
+from airflow_backup_guard.core.units import Size
+from airflow_backup_guard.engine import catalog
+from airflow_backup_guard.engine.restore import Owner, restore
+from airflow_backup_guard.repository.open import open_repository
+
+
+def run(arguments: argparse.Namespace) -> Answer:
+    """Restore one backup into an empty folder."""
+    target = arguments.to.absolute()
+    owner, why = _owner(arguments.owner, target)
+    tablespaces = dict(map(_mapping, arguments.tablespace_mapping))
+    identities = settings.identities(arguments.identity)
+    plan = settings.plan(arguments)
+    repository = open_repository(plan.repository)
+    record = catalog.find(repository, arguments.backup_id, settings.plan_name(arguments, plan))
+    if not identities and any(part.key.endswith(".age") for part in record.parts):
+        raise WrongUse(
+            f"Backup {record.backup_id} is encrypted.", remedy="Give --identity FILE with its age secret key."
+        )
+    began = time.monotonic()
+    with stop_on_signals() as stop, byte_progress("restoring") as show:
+        restore(
+            record,
+            repository,
+            target,
+            tablespaces=tablespaces,
+            identities=identities,
+            owner=owner,
+            stop=stop,
+            on_progress=show,
+        )
+    seconds = time.monotonic() - began
+    major = record.snapshot.cluster.major
+    user = _user_name(owner.user if owner else os.geteuid())
+    elsewhere = [warning for warning in record.snapshot.warnings if warning.startswith("configuration files")]
+    places = [target, *(tablespaces.get(t.location, Path(t.location)) for t in record.snapshot.tablespaces)]
+    commands = list(_commands(places, user))
+    document = {
+        "backup_id": record.backup_id,
+        "plan_name": record.plan_name,
+        "target": str(target),
+        "owner": user,
+        "seconds": round(seconds, 3),
+        "postgresql_major": major,
+        "start": commands,
+        "warnings": elsewhere,
+    }
+    text: list[RenderableType] = [
+        f"Backup {record.backup_id} of plan {record.plan_name} is restored to {target}.",
+        "",
+        lines(
+            [
+                ["size", f"{Size(record.database_size)} in {duration(seconds)}, each file checked as it was written"],
+                ["owner", f"{user}, {why}"],
+                *(["warning", warning] for warning in elsewhere),
+            ]
+        ),
+        "",
+        f"It needs PostgreSQL {major}. It starts with the settings of the original, its port and its archiving "
+        f"among them: look at {target / 'postgresql.conf'} first. Then, as {_starter(user)}:",
+        *(Command(f"  {command}") for command in commands),
+    ]
+    return Answer(document, text)
+
+
+def _owner(given: str | None, target: Path) -> tuple[Owner | None, str]:
+    """Whom the files shall belong to, None for whoever runs this, and why."""
+    account = _account(given) if given is not None else None
+    if os.geteuid() != 0:
+        if account is not None and account.pw_uid != os.geteuid():
+            raise WrongUse(
+                f"--owner {given}: only root can give files to another user.",
+                remedy="Run this as root, or as that user without --owner.",
+            )
+        return None, "who ran this"
+    if account is not None:
+        return Owner(account.pw_uid, account.pw_gid), "as --owner says"
+    if target.exists():
+        status = target.stat()
+        return Owner(status.st_uid, status.st_gid), f"as {target} did before"
+    return None, "as --owner names nobody else"
+
+
+def _account(name: str) -> pwd.struct_passwd:
+    try:
+        return pwd.getpwuid(int(name)) if name.isdecimal() else pwd.getpwnam(name)
+    except KeyError:
+        raise WrongUse(f"--owner {name}: there is no such user here.", remedy="Give a user's name or number.") from None
+
+
+def _user_name(number: int) -> str:
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:
+        return str(number)
+
+
+def _mapping(text: str) -> tuple[str, Path]:
+    # As pg_basebackup reads it: an = within a path has a backslash before it.
+    parts = [part.replace("\\=", "=") for part in re.split(r"(?<!\\)=", text)]
+    if len(parts) != 2 or not all(part.startswith("/") for part in parts):
+        raise WrongUse(
+            f"--tablespace-mapping {text} is not OLD=NEW.",
+            remedy="Give two absolute paths, such as /old/space=/new/space; write = within a path as \\=.",
+        )
+    return parts[0], Path(parts[1])
+
+
+def _commands(places: Sequence[Path], user: str) -> Iterator[str]:
+    quoted = [shlex.quote(str(place)) for place in places]
+    if user == "root":
+        yield f"chown -R postgres: {' '.join(quoted)}"
+    yield f"pg_ctl -D {quoted[0]} start"
+
+
+def _starter(user: str) -> str:
+    return "root, and for pg_ctl as postgres, since PostgreSQL does not run as root" if user == "root" else user

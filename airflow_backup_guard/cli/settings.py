@@ -1,0 +1,116 @@
+"""Where the values of a command come from: options, then the plan file, then the environment."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+from airflow_backup_guard.cli.errors import WrongUse
+from airflow_backup_guard.core.plan import BackupPlan
+from airflow_backup_guard.errors import InvalidPlan
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+DSN = "BACKUP_GUARD_DSN"
+REPOSITORY = "BACKUP_GUARD_REPOSITORY"
+DEFAULT_NAME = "default"
+_DEFAULTS = {"name": DEFAULT_NAME, "connection": "", "calendar": {"windows": "daily 00:00-24:00", "tz": "UTC"}}
+_OPTIONS = {
+    "repository": "repository",
+    "plan_name": "name",
+    "max_rate": "max_rate",
+    "min_rate": "min_rate",
+    "checkpoint": "checkpoint",
+    "level": "compression_level",
+    "recipient": "recipients",
+}
+
+
+def dsn(arguments: argparse.Namespace) -> str:
+    """How to reach the database."""
+    given = arguments.dsn if arguments.dsn is not None else os.environ.get(DSN)
+    if given is None:
+        raise WrongUse(
+            "No database is named.", remedy=f"Give --dsn, or set {DSN}, such as 'host=db.example user=guard'."
+        )
+    return str(given)
+
+
+def plan(arguments: argparse.Namespace) -> BackupPlan:
+    """The plan file with the options laid over it, or a plan made of the options alone."""
+    options = {
+        field: getattr(arguments, option) for option, field in _OPTIONS.items() if getattr(arguments, option, None)
+    }
+    path: Path | None = arguments.plan
+    if path is None:
+        repository = {"repository": os.environ.get(REPOSITORY, "")}
+        values = {**_DEFAULTS, **repository, **options}
+        if not values["repository"]:
+            remedy = f"Give --repository, --plan FILE, or set {REPOSITORY}, such as file:///srv/backups."
+            raise WrongUse("No repository is named.", remedy=remedy)
+        return BackupPlan.from_dict(values)
+    text, values = _read_toml(path)
+    try:
+        return BackupPlan.from_dict({"connection": "", **values, **options})
+    except InvalidPlan as error:
+        if error.field in options:
+            raise
+        line = _line_of(text, error.field)
+        raise InvalidPlan(f"{path}{line}, {error.field}", error.value, error.allowed) from error
+
+
+def plan_name(arguments: argparse.Namespace, found: BackupPlan) -> str | None:
+    """Whose backups are looked at: those of the plan that was named, or of all plans."""
+    return found.name if arguments.plan is not None or arguments.plan_name is not None else None
+
+
+def identities(path: Path | None) -> tuple[str, ...]:
+    """The age secret keys in a file as ``age-keygen`` writes it."""
+    if path is None:
+        return ()
+    lines = [line.strip() for line in _read(path, "--identity").splitlines()]
+    keys = {number: line for number, line in enumerate(lines, 1) if line and not line.startswith("#")}
+    for number, key in keys.items():
+        if not key.startswith("AGE-SECRET-KEY-1"):
+            raise WrongUse(
+                f"{path}, line {number} is no age secret key.",
+                remedy="Each line is a key that starts with AGE-SECRET-KEY-1, a comment after #, or empty.",
+            )
+    if not keys:
+        raise WrongUse(f"{path} has no age secret key in it.", remedy="Give a file as age-keygen writes it.")
+    return tuple(keys.values())
+
+
+def _read_toml(path: Path) -> tuple[str, dict[str, Any]]:
+    text = _read(path, "--plan")
+    try:
+        return text, tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise WrongUse(
+            f"{path} is not TOML: {error}.", remedy="See the example in backup-guard backup --help."
+        ) from error
+
+
+def _read(path: Path, option: str) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise WrongUse(f"{path} cannot be read: {error.strerror}.", remedy=f"Correct {option}.") from error
+    except UnicodeDecodeError as error:
+        raise WrongUse(f"{path} cannot be read: it is not text in UTF-8.", remedy=f"Correct {option}.") from error
+
+
+def _line_of(text: str, field: str) -> str:
+    """Where a field such as ``limits.commit_latency`` is set, as ``, line 7``; empty if it is not in the file."""
+    for name in reversed(re.findall(r"\w+", field)):
+        for number, line in enumerate(text.splitlines(), 1):
+            if re.match(rf"\s*\[?\s*{re.escape(name)}\b", line):
+                return f", line {number}"
+    return ""

@@ -1,0 +1,275 @@
+"""Backups of real clusters: complete, verified, restored, on every major version."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from airflow_backup_guard.core import BackupPlan
+from airflow_backup_guard.core.pace import PaceState
+from airflow_backup_guard.core.verification import ObjectState, Verdict
+from airflow_backup_guard.engine import catalog
+from airflow_backup_guard.engine.copy import copy
+from airflow_backup_guard.engine.restore import restore
+from airflow_backup_guard.engine.snapshot import close_attempt, take_snapshot
+from airflow_backup_guard.engine.stop import Stop
+from airflow_backup_guard.engine.verify import verify
+from airflow_backup_guard.errors import BackupStopped, PreflightNotYet, RestoreRefused, SourceBusy, SourceUnavailable
+from airflow_backup_guard.postgres.account import account_for
+from airflow_backup_guard.postgres.server import LocalServer
+from airflow_backup_guard.repository import open_repository
+from tests.integration.guarded import CopyInFlight, assert_nothing_left, back_up, plan_for
+
+RoleDsn = Callable[..., str]
+
+
+def wait_until(true: Callable[[], bool], seconds: float = 10) -> None:
+    """Wait for something that happens elsewhere, and fail if it does not."""
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def plan(tmp_path: Path) -> BackupPlan:
+    """A plan that copies as fast as it can."""
+    return plan_for(tmp_path / "backups")
+
+
+@pytest.fixture
+def slow_plan(tmp_path: Path) -> BackupPlan:
+    """A plan whose copy of an empty cluster takes some ten seconds, so that things can happen to it."""
+    return plan_for(tmp_path / "backups", max_rate="2MB/s", min_rate="2MB/s")
+
+
+def test_a_busy_cluster_with_tablespaces_is_backed_up_verified_and_restored(
+    any_server: LocalServer, role_dsn: RoleDsn, plan: BackupPlan, cluster_folder: Path
+) -> None:
+    """All that was committed before the snapshot is there after a restore; PostgreSQL's own check agrees."""
+    spaces = []
+    for number in (1, 2):
+        space = cluster_folder / f"space {number}"
+        space.mkdir()
+        account_for(any_server.data_directory).own(space)
+        spaces.append(space)
+        any_server.sql(f"CREATE TABLESPACE \"odd 'n {number}\" LOCATION '{space}'")
+    try:
+        any_server.sql(
+            "CREATE TABLE plain AS SELECT n FROM generate_series(1, 5000) n;"
+            'CREATE TABLE spaced TABLESPACE "odd \'n 1" AS SELECT n FROM generate_series(1, 7000) n;'
+        )
+        with CopyInFlight(plan, role_dsn(any_server)) as copying:
+            any_server.sql("CREATE TABLE late AS SELECT n FROM generate_series(1, 100000) n")
+            copying.end()
+        assert copying.error is None
+        record = copying.record
+        assert record is not None
+        repository = open_repository(plan.repository)
+        assert [found.backup_id for found in catalog.backups(repository)] == [record.backup_id]
+        assert list(repository.list("attempts/")) == []
+        result = verify(record, repository)
+        assert result.verdict is Verdict.VERIFIED, result.problems
+        assert catalog.last_verification(repository, record) == result
+        assert result.files > 900
+        mapping = {str(space): cluster_folder / f"restored {space.name}" for space in spaces}
+        restore(record, repository, cluster_folder / "data", tablespaces=mapping)
+        with LocalServer(cluster_folder / "data") as restored:
+            assert restored.sql("SELECT count(*) FROM plain") == "5000"
+            assert restored.sql("SELECT count(*) FROM spaced") == "7000"
+            assert restored.sql(
+                "SELECT pg_tablespace_location(oid) FROM pg_tablespace WHERE spcname LIKE 'odd%1'"
+            ) == str(mapping[str(spaces[0])])
+    finally:
+        any_server.sql("DROP TABLE IF EXISTS plain, spaced, late")
+        for number in (1, 2):
+            any_server.sql(f'DROP TABLESPACE "odd \'n {number}"')
+
+
+def test_postgresqls_own_check_accepts_a_restored_backup(
+    any_server: LocalServer, role_dsn: RoleDsn, plan: BackupPlan, cluster_folder: Path
+) -> None:
+    """pg_verifybackup of the same major version agrees, its parse of the WAL included."""
+    record = back_up(plan, role_dsn(any_server))
+    restore(record, open_repository(plan.repository), cluster_folder / "data")
+    account = account_for(any_server.data_directory)
+    for path in (cluster_folder / "data").rglob("*"):
+        account.own(path)
+    account.own(cluster_folder / "data")
+    assert "successfully verified" in any_server.run("pg_verifybackup", str(cluster_folder / "data")).stdout
+
+
+def test_a_stopped_copy_leaves_nothing(server: LocalServer, guard_dsn: str, slow_plan: BackupPlan) -> None:
+    """The stop is obeyed within two seconds; no session, no slot, no stored byte, and the attempt says why."""
+    with CopyInFlight(slow_plan, guard_dsn) as copying:
+        began = time.monotonic()
+        copying.stop.request("an operator pressed the button")
+        copying.end()
+        assert time.monotonic() - began < 2
+    assert isinstance(copying.error, BackupStopped)
+    assert_nothing_left(server, copying.repository, wait_until)
+    (attempt,) = copying.repository.list("attempts/")
+    assert b"an operator pressed the button" in copying.repository.reader(attempt.key).read()
+
+
+@pytest.mark.parametrize("victim", ["backup", "streaming"])
+def test_a_cut_connection_fails_the_copy_and_leaves_nothing(
+    server: LocalServer, guard_dsn: str, slow_plan: BackupPlan, victim: str
+) -> None:
+    """Either of the two sessions may be cut, and the error is one that a retry can mend, which then succeeds."""
+    with CopyInFlight(slow_plan, guard_dsn) as copying:
+        wait_until(lambda: server.sql(f"SELECT count(*) FROM pg_stat_replication WHERE state = '{victim}'") == "1")
+        server.sql(f"SELECT pg_terminate_backend(pid) FROM pg_stat_replication WHERE state = '{victim}'")
+        copying.end()
+    assert isinstance(copying.error, SourceUnavailable)
+    assert copying.error.retryable
+    assert_nothing_left(server, copying.repository, wait_until)
+    fast = plan_for(Path(copying.plan.repository.removeprefix("file://")))
+    assert verify(back_up(fast, guard_dsn), copying.repository).verdict is Verdict.VERIFIED
+
+
+def test_two_copies_of_one_cluster_never_run_at_once(
+    server: LocalServer, guard_dsn: str, slow_plan: BackupPlan, tmp_path: Path
+) -> None:
+    """The second is refused at its snapshot, and at its copy if its snapshot came first, whatever its repository."""
+    other_plan = plan_for(tmp_path / "elsewhere", name="other")
+    earlier = take_snapshot(other_plan, guard_dsn, open_repository(other_plan.repository))
+    with CopyInFlight(slow_plan, guard_dsn):
+        with pytest.raises(PreflightNotYet, match="Another guarded backup of this cluster is running"):
+            take_snapshot(other_plan, guard_dsn, open_repository(other_plan.repository))
+        with pytest.raises(SourceBusy, match="Another guarded backup of this cluster is running"):
+            copy(other_plan, earlier, guard_dsn, open_repository(other_plan.repository), stop=Stop())
+
+
+def test_critical_load_pauses_the_copy_and_low_load_resumes_it(
+    new_server: Callable[..., LocalServer], role_dsn: RoleDsn, tmp_path: Path
+) -> None:
+    """Commits that hang are critical while they hang: the copy pauses, trickles on, and resumes when they flow."""
+    server = new_server()
+    server.sql("CREATE TABLE filler AS SELECT n, repeat('x', 500) FROM generate_series(1, 100000) n")
+    plan = plan_for(tmp_path / "backups", max_rate="10MB/s", min_rate="200kB/s")
+    with CopyInFlight(plan, role_dsn(server)) as copying:
+        wait_until(lambda: copying.last is not None and copying.last.pace.rate > 2_000_000)
+        # Commits now wait for a standby that does not exist.
+        server.sql("ALTER SYSTEM SET synchronous_standby_names = 'nobody'; SELECT pg_reload_conf()")
+        wait_until(lambda: copying.last is not None and copying.last.pace.state is PaceState.PAUSED)
+        paused_at = copying.last.done if copying.last else 0
+        wait_until(lambda: copying.last is not None and copying.last.done > paused_at)
+        server.sql("ALTER SYSTEM RESET synchronous_standby_names; SELECT pg_reload_conf()")
+        wait_until(lambda: copying.last is not None and copying.last.pace.state is not PaceState.PAUSED)
+        copying.end()
+    assert copying.record is not None, copying.error
+    pauses = copying.record.impact.pauses
+    assert len(pauses) >= 1
+    assert "commit latency" in pauses[0].reason
+    assert copying.record.impact.seconds_paused > 0
+
+
+def test_a_load_that_cannot_be_measured_slows_the_copy_to_its_floor(
+    new_server: Callable[..., LocalServer], role_dsn: RoleDsn, tmp_path: Path
+) -> None:
+    """Without a probe the load is unknown, and unknown is not quiet; the reason is said."""
+    server = new_server()
+    server.sql("CREATE TABLE filler AS SELECT n, repeat('x', 500) FROM generate_series(1, 100000) n")
+    plan = plan_for(tmp_path / "backups", max_rate="10MB/s", min_rate="200kB/s")
+    ending = threading.Event()
+
+    def kill_probes() -> None:
+        with psycopg.connect(server.dsn(), autocommit=True) as connection:
+            while not ending.wait(0.02):
+                connection.execute(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                    "WHERE application_name = 'backup_guard' AND backend_type = 'client backend'"
+                )
+
+    killer = threading.Thread(target=kill_probes, daemon=True)
+    with CopyInFlight(plan, role_dsn(server)) as copying:
+        wait_until(lambda: copying.last is not None and copying.last.pace.rate > 2_000_000)
+        killer.start()
+        wait_until(lambda: copying.last is not None and copying.last.pace.rate == plan.min_rate)
+        assert copying.last is not None
+        assert "unknown" in copying.last.pace.reason
+        ending.set()
+        killer.join()
+        wait_until(lambda: copying.last is not None and copying.last.pace.rate > 2_000_000)
+        copying.stop.request("seen enough")
+        copying.end()
+
+
+def test_what_a_dead_copy_left_is_swept_by_the_next(server: LocalServer, guard_dsn: str, plan: BackupPlan) -> None:
+    """Parts of an attempt whose worker died are gone after the next backup; a snapshot that waits is left alone."""
+    repository = open_repository(plan.repository)
+    dead = take_snapshot(plan, guard_dsn, repository)
+    waiting = take_snapshot(plan, guard_dsn, repository)
+    repository.put(f"backups/{plan.name}/{dead.backup_id}/base.tar.zst", b"half")
+    record = back_up(plan, guard_dsn)
+    assert {found.key.split("/")[2] for found in repository.list("backups/")} == {record.backup_id}
+    attempts = {found.key: repository.reader(found.key).read() for found in repository.list("attempts/")}
+    assert b"died" in attempts[f"attempts/{plan.name}/{dead.backup_id}.json"]
+    assert b"died" not in attempts[f"attempts/{plan.name}/{waiting.backup_id}.json"]
+
+
+def test_closing_an_attempt_twice_or_after_success_does_no_harm(guard_dsn: str, plan: BackupPlan) -> None:
+    """The teardown of a run may come at any time and any number of times."""
+    repository = open_repository(plan.repository)
+    snapshot = take_snapshot(plan, guard_dsn, repository)
+    assert close_attempt(plan, snapshot, repository, "over")
+    assert close_attempt(plan, snapshot, repository, "over")
+    record = back_up(plan, guard_dsn)
+    assert not close_attempt(plan, record.snapshot, repository, "over")
+    assert verify(record, repository).verdict is Verdict.VERIFIED
+
+
+def test_every_kind_of_damage_is_found_and_named(guard_dsn: str, plan: BackupPlan) -> None:
+    """A deleted, a truncated, a flipped and a swapped object each get their own state; the rest stays ok."""
+    record = back_up(plan, guard_dsn)
+    repository = open_repository(plan.repository)
+    for part in record.parts:
+        content = repository.reader(part.key).read()
+        flipped = bytearray(content)
+        flipped[len(content) // 2] ^= 1
+        for damaged, state in (
+            (None, ObjectState.MISSING),
+            (content[:-1], ObjectState.RESIZED),
+            (bytes(flipped), ObjectState.CHANGED),
+            (content[::-1], ObjectState.CHANGED),
+        ):
+            if damaged is None:
+                repository.delete(part.key)
+            else:
+                repository.put(part.key, damaged)
+            result = verify(record, repository)
+            assert result.verdict is Verdict.DAMAGED
+            states = {verdict.key: verdict.state for verdict in result.objects}
+            assert states[part.key] is state
+            assert any(part.key in problem for problem in result.problems)
+        repository.put(part.key, content)
+    assert verify(record, repository).verdict is Verdict.VERIFIED
+
+
+def test_a_restore_never_overwrites_and_leaves_nothing_of_a_damaged_backup(
+    guard_dsn: str, plan: BackupPlan, tmp_path: Path
+) -> None:
+    """A folder with anything in it is refused untouched; a backup that turns out damaged is taken away again."""
+    record = back_up(plan, guard_dsn)
+    repository = open_repository(plan.repository)
+    full = tmp_path / "full"
+    full.mkdir()
+    (full / "precious").write_text("data")
+    with pytest.raises(RestoreRefused, match="not an empty folder"):
+        restore(record, repository, full)
+    assert (full / "precious").read_text() == "data"
+    with pytest.raises(RestoreRefused, match="no tablespace at /nowhere"):
+        restore(record, repository, tmp_path / "data", tablespaces={"/nowhere": tmp_path / "x"})
+    base = next(part for part in record.parts if part.name == "base")
+    content = bytearray(repository.reader(base.key).read())
+    content[len(content) // 2] ^= 1
+    repository.put(base.key, bytes(content))
+    with pytest.raises(Exception, match=r"base\.tar\.zst"):
+        restore(record, repository, tmp_path / "data")
+    assert not (tmp_path / "data").exists()
