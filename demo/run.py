@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import secrets
 import shutil
 import signal
 import subprocess
@@ -32,7 +33,10 @@ from airflow_backup_guard.postgres.server import LocalServer
 
 TOP = Path(__file__).resolve().parent.parent
 DAG_ID = "guarded_base_backup"
-ROLE = "CREATE ROLE guard LOGIN REPLICATION PASSWORD 'guard' IN ROLE pg_monitor; CREATE DATABASE shop"
+PASSWORD = secrets.token_hex(16)
+ROLE = f"CREATE ROLE guard LOGIN REPLICATION PASSWORD '{PASSWORD}' IN ROLE pg_monitor; CREATE DATABASE shop"
+# A spread checkpoint takes most of this time, and the copy waits for it.
+SETTINGS = {"checkpoint_timeout": "30s", "max_slot_wal_keep_size": "2GB"}
 # What a person wants to see of Airflow's log: our own lines, without the prefix.
 OURS = "airflow_backup_guard"
 BEGAN = time.monotonic()
@@ -84,7 +88,7 @@ def airflow_environment(home: Path, server: LocalServer, repository: str) -> dic
         "AIRFLOW__CORE__DAGS_FOLDER": str(TOP / "dags"),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
-        "AIRFLOW_CONN_SHOP_PRIMARY": f"postgres://guard:guard@127.0.0.1:{server.port}/shop",
+        "AIRFLOW_CONN_SHOP_PRIMARY": f"postgres://guard:{PASSWORD}@127.0.0.1:{server.port}/shop",
         "SHOP_BACKUP_REPOSITORY": repository,
         "SHOP_OFF_PEAK": window,
         "SHOP_TIME_ZONE": "UTC",
@@ -187,7 +191,7 @@ def demo(scale: int, work: Path) -> None:
     repository = (work / "backups").as_uri()
     with ExitStack() as stack:
         say("starting PostgreSQL 18")
-        server = stack.enter_context(LocalServer.create(major=18, settings={"max_slot_wal_keep_size": "2GB"}))
+        server = stack.enter_context(LocalServer.create(major=18, settings=SETTINGS))
         server.sql(ROLE)
         say(f"filling it with pgbench data, scale {scale} (about {scale * 16} MB)")
         server.run("pgbench", "--initialize", f"--scale={scale}", "--quiet", "shop")

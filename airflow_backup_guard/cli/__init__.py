@@ -6,7 +6,9 @@ import argparse
 import io
 import json
 import os
+import shutil
 import sys
+import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -70,5 +72,13 @@ def _failed(error: BackupGuardError, as_json: bool) -> int:
         answer = {"type": kind, "message": message, "remedy": remedy, "retryable": error.retryable}
         print(json.dumps({"error": answer}, indent=2, ensure_ascii=False))
     else:
-        print("\n".join(filter(None, [f"backup-guard: {message}", remedy])), file=sys.stderr)
+        for text in filter(None, [f"backup-guard: {message}", remedy]):
+            print(_wrapped(text) if sys.stderr.isatty() else text, file=sys.stderr)
     return WRONG_USE if isinstance(error, WrongUse | InvalidPlan) else BAD
+
+
+def _wrapped(text: str) -> str:
+    width = shutil.get_terminal_size().columns
+    return "\n".join(
+        textwrap.fill(line, width, break_long_words=False, break_on_hyphens=False) for line in text.splitlines()
+    )

@@ -45,8 +45,11 @@ class Answer:
             return
         terminal = sys.stdout.isatty() or "COLUMNS" in os.environ
         console = Console(highlight=False, markup=False, emoji=False, width=None if terminal else _UNBOUNDED)
-        for piece in self.text:
-            console.print(piece, soft_wrap=isinstance(piece, Command))
+        with console.capture() as captured:
+            for piece in self.text:
+                console.print(piece, soft_wrap=isinstance(piece, Command))
+        # rich fills up every cell, the last of a row, too.
+        print("\n".join(line.rstrip() for line in captured.get().splitlines()))
 
 
 def word(text: str) -> Text:
@@ -63,13 +66,12 @@ def lines(rows: Iterable[Sequence[RenderableType]]) -> RenderableType:
     """Rows under each other, indented; the last column takes what is left and wraps within itself."""
     listed = list(rows)
     grid = Table.grid(padding=(0, _GAP, 0, 0))
-    count = max((len(row) for row in listed), default=1)
-    for _ in range(count - 1):
-        grid.add_column(no_wrap=True)
+    for cells in list(zip(*listed, strict=True))[:-1]:
+        grid.add_column(no_wrap=True, min_width=max(len(str(cell)) for cell in cells))
     grid.add_column(overflow="fold")
     for row in listed:
         grid.add_row(*row)
-    return Padding(grid, (0, 0, 0, _GAP))
+    return Padding(grid, (0, 0, 0, _GAP), expand=False)
 
 
 @dataclass(frozen=True)

@@ -91,6 +91,7 @@ start PostgreSQL on it. Nothing is ever overwritten, and what a failed restore
 wrote is removed again.
 """
 
+
 class Parser(argparse.ArgumentParser):
     """Says what is wrong by raising, so that ``--json`` covers wrong use, too."""
 
@@ -138,7 +139,7 @@ def _backup(commands: _Commands) -> None:
     )
     command.add_argument("--level", type=int, metavar="N", help="zstd level, 1 (fast) to 19 (small) (3)")
     command.add_argument(
-        "--recipient", action="append", metavar="age1…", help="age public key to encrypt to; may be repeated"
+        "--recipient", action="append", metavar="age1...", help="age public key to encrypt to; may be repeated"
     )
     command.add_argument("--outside-window", action="store_true", help="start now, even outside of the plan's calendar")
 
@@ -189,7 +190,7 @@ def _command(commands: _Commands, name: str, title: str, about: str, example: st
 
 def _database(command: Parser) -> None:
     command.add_argument(
-        "--dsn", help="how to connect, as libpq has it: 'host=… user=…' or postgresql://… ($BACKUP_GUARD_DSN)"
+        "--dsn", help="how to connect, as libpq has it: 'host=... user=...' or postgresql://... ($BACKUP_GUARD_DSN)"
     )
 
 

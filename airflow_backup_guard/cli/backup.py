@@ -15,6 +15,7 @@ from airflow_backup_guard.cli.answer import Answer, Command, lines
 from airflow_backup_guard.cli.progress import copy_progress
 from airflow_backup_guard.cli.record import summary
 from airflow_backup_guard.cli.signals import stop_on_signals
+from airflow_backup_guard.core.backup import BackupRecord
 from airflow_backup_guard.core.pace import PaceState
 from airflow_backup_guard.core.plan import BackupPlan
 from airflow_backup_guard.core.report import record_lines
@@ -47,7 +48,7 @@ def run(arguments: argparse.Namespace) -> Answer:
     text = [
         f"Backup {record.backup_id} of plan {plan.name} is stored in {repository.url}.",
         "",
-        lines([*record_lines(record), *_slowed_rows(slowed)]),
+        lines(_report(record, slowed)),
         "",
         "Read it back before you rely on it, and restore it, with:",
         Command(f"  {verify}"),
@@ -60,7 +61,7 @@ def _refuse_outside_windows(plan: BackupPlan) -> None:
     now = pendulum.now("UTC")
     start = None if plan.calendar.contains(now) else plan.calendar.next_start(now)
     if start is not None:
-        wait = format_duration(timedelta(minutes=(start - now) // timedelta(minutes=1) + 1))
+        wait = format_duration(timedelta(minutes=(start - now).in_minutes() + 1))
         raise PreflightNotYet(
             f"It is outside of the windows of plan {plan.name} ({plan.calendar}, {plan.calendar.tz}).",
             remedy=f"The next one starts at {start:%a %Y-%m-%d %H:%M %Z}, in {wait}; --outside-window does not wait.",
@@ -79,6 +80,8 @@ def _remembering(slowed: dict[str, str], show: Callable[[Progress], None]) -> Ca
     return on_progress
 
 
-def _slowed_rows(slowed: dict[str, str]) -> Iterator[tuple[str, str]]:
-    for number, reason in enumerate(slowed.values()):
-        yield "" if number else "slowed down for", reason
+def _report(record: BackupRecord, slowed: dict[str, str]) -> Iterator[tuple[str, str]]:
+    for name, value in record_lines(record):
+        yield name, value
+        if name == "throttled":
+            yield from (("", f"slowed down for: {reason}") for reason in slowed.values())

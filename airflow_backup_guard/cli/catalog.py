@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from rich.console import RenderableType
+from rich.text import Text
 
 from airflow_backup_guard.cli import settings
 from airflow_backup_guard.cli.answer import Answer, Column, FittingTable, duration, lines
@@ -14,7 +15,7 @@ from airflow_backup_guard.cli.record import summary, version
 from airflow_backup_guard.core import backup
 from airflow_backup_guard.core.backup import BackupRecord
 from airflow_backup_guard.core.report import record_lines
-from airflow_backup_guard.core.units import Size
+from airflow_backup_guard.core.units import Rate, Size
 from airflow_backup_guard.core.verification import Verification
 from airflow_backup_guard.engine import catalog
 from airflow_backup_guard.errors import BackupDamaged, ObjectMissing
@@ -54,7 +55,11 @@ def list_backups(arguments: argparse.Namespace) -> Answer:
     of_plan = f" of plan {name}" if name else ""
     text: list[RenderableType] = [_table(found) if found else f"{repository.url} has no backup{of_plan}."]
     if unreadable:
-        text += ["", "Unreadable:", lines([[error.message, error.remedy] for error in unreadable])]
+        text += [
+            "",
+            "Unreadable:",
+            lines([Text.assemble(error.message, (f"\n{error.remedy}", "dim"))] for error in unreadable),
+        ]
     return Answer(document, text, not unreadable)
 
 
@@ -121,7 +126,7 @@ def _table(found: list[tuple[BackupRecord, Verification | None]]) -> FittingTabl
 def _facts(record: BackupRecord, verification: Verification | None) -> Iterator[tuple[str, str]]:
     snapshot, cluster = record.snapshot, record.snapshot.cluster
     yield "taken at", f"{snapshot.taken_at:%Y-%m-%d %H:%M:%S} UTC, by {record.written_by}"
-    yield "verified", _verified(verification)
+    yield "verification", _verified(verification)
     for problem in verification.problems if verification else ():
         yield "", problem
     yield "contains", f"every transaction committed before {snapshot.lsn}"
@@ -160,6 +165,8 @@ def _plain(value: object) -> str:
         return "; ".join(f"{key.replace('_', ' ')} {_plain(item)}" for key, item in value.items() if item is not None)
     if isinstance(value, list | tuple):
         return ", ".join(map(_plain, value)) or "none"
+    if isinstance(value, str) and value.endswith("B/s"):
+        return str(Rate.parse(value))
     return str(value) or "none"
 
 

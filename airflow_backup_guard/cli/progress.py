@@ -26,18 +26,19 @@ _REDRAW_SECONDS = 0.1
 
 @contextmanager
 def copy_progress(checkpoint: str) -> Iterator[Callable[[Progress], None]]:
-    """Shows a copy; until its first byte there is the checkpoint to wait for."""
-    waits = "as long as the server's checkpoint takes, at most minutes" if checkpoint == "spread" else "seconds"
-    beginning = f"measures the load and waits for a {checkpoint} checkpoint: {waits}"
+    """Shows a copy, and before its first byte what it waits for."""
     if not _in_terminal():
-        _write_line(f"The copy {beginning}.")
+        _write_line("checking the database, and measuring its load")
         yield ProgressLog(_write_line)
         return
-    with _Bar("starting", beginning) as bar:
+    patience = "it takes minutes, and is gentle" if checkpoint == "spread" else "it takes seconds"
+    with _Bar("starting", "checking the database, and measuring its load") as bar:
 
         def show(progress: Progress) -> None:
             pace = progress.pace
-            if progress.done >= progress.total:
+            if progress.total == 0:
+                bar.show("waiting", 0, 0, f"for the {checkpoint} checkpoint of the server: {patience}")
+            elif progress.done >= progress.total:
                 bar.show("finishing", progress.done, progress.total)
             elif pace.state is PaceState.RUNNING:
                 bar.show("running", progress.done, progress.total)
@@ -82,7 +83,7 @@ class _Bar(rich.progress.Progress):
         self._note = note  # read by the base class, when it is made
         super().__init__(
             TextColumn("{task.description}"),
-            BarColumn(bar_width=None),
+            BarColumn(bar_width=None, complete_style="cyan", finished_style="cyan", pulse_style="cyan"),
             TextColumn("{task.fields[size]}"),
             TextColumn("{task.fields[rate]}"),
             TimeRemainingColumn(compact=True),
@@ -91,7 +92,7 @@ class _Bar(rich.progress.Progress):
             expand=True,
         )
         self._shown_at = 0.0
-        self._task = self.add_task(state, total=None, size="", rate="")
+        self._task = self.add_task(f"{state:<9}", total=None, size="", rate="")
 
     def show(self, state: str, done: int, total: int, note: str = "") -> None:
         """May be called for every message of a stream: it mostly does nothing."""
@@ -100,15 +101,15 @@ class _Bar(rich.progress.Progress):
             return
         self._shown_at = now
         self._note = note
-        total = max(total, done)
         speed = self.tasks[0].speed
         self.update(
             self._task,
-            description=state,
+            description=f"{state:<9}",
             completed=done,
-            total=total,
-            size=f"{Size(done)} of {Size(total)}",
-            rate=str(Rate(speed)) if speed else "",
+            total=max(total, done) or None,
+            # As wide as they get, so that the bar beside them keeps its length.
+            size=f"{Size(done)!s:>7} of {Size(max(total, done))}" if total else "",
+            rate=f"{Rate(speed or 0)!s:>9}" if total else "",
         )
 
     def get_renderables(self) -> Iterable[RenderableType]:

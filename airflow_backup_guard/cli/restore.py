@@ -8,7 +8,6 @@ import pwd
 import re
 import shlex
 import time
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from rich.console import RenderableType
@@ -53,8 +52,7 @@ def run(arguments: argparse.Namespace) -> Answer:
     major = record.snapshot.cluster.major
     user = _user_name(owner.user if owner else os.geteuid())
     elsewhere = [warning for warning in record.snapshot.warnings if warning.startswith("configuration files")]
-    places = [target, *(tablespaces.get(t.location, Path(t.location)) for t in record.snapshot.tablespaces)]
-    commands = list(_commands(places, user))
+    start = f"pg_ctl -D {shlex.quote(str(target))} start"
     document = {
         "backup_id": record.backup_id,
         "plan_name": record.plan_name,
@@ -62,7 +60,7 @@ def run(arguments: argparse.Namespace) -> Answer:
         "owner": user,
         "seconds": round(seconds, 3),
         "postgresql_major": major,
-        "start": commands,
+        "start": start,
         "warnings": elsewhere,
     }
     text: list[RenderableType] = [
@@ -76,11 +74,15 @@ def run(arguments: argparse.Namespace) -> Answer:
             ]
         ),
         "",
-        f"It needs PostgreSQL {major}. It starts with the settings of the original, its port and its archiving "
-        f"among them: look at {target / 'postgresql.conf'} first. Then, as {_starter(user)}:",
-        *(Command(f"  {command}") for command in commands),
+        f"To start it takes PostgreSQL {major}. {_settings_note(target)}",
     ]
-    return Answer(document, text)
+    if user == "root":
+        places = [target, *(tablespaces.get(t.location, Path(t.location)) for t in record.snapshot.tablespaces)]
+        text += [
+            "PostgreSQL does not run as root, so give the files to the user that it shall run as:",
+            Command(f"  chown -R USER: {' '.join(shlex.quote(str(place)) for place in places)}"),
+        ]
+    return Answer(document, [*text, f"Then, as {'USER' if user == 'root' else user}:", Command(f"  {start}")])
 
 
 def _owner(given: str | None, target: Path) -> tuple[Owner | None, str]:
@@ -126,12 +128,8 @@ def _mapping(text: str) -> tuple[str, Path]:
     return parts[0], Path(parts[1])
 
 
-def _commands(places: Sequence[Path], user: str) -> Iterator[str]:
-    quoted = [shlex.quote(str(place)) for place in places]
-    if user == "root":
-        yield f"chown -R postgres: {' '.join(quoted)}"
-    yield f"pg_ctl -D {quoted[0]} start"
-
-
-def _starter(user: str) -> str:
-    return "root, and for pg_ctl as postgres, since PostgreSQL does not run as root" if user == "root" else user
+def _settings_note(target: Path) -> str:
+    settings = target / "postgresql.conf"
+    if settings.exists():
+        return f"It has the settings of the original, its port and its archiving among them: see {settings} first."
+    return f"The original kept its settings elsewhere, so {settings} is missing: put one there first."

@@ -12,6 +12,7 @@ from typing import Any
 from airflow_backup_guard.cli.errors import WrongUse
 from airflow_backup_guard.core.plan import BackupPlan
 from airflow_backup_guard.errors import InvalidPlan
+from airflow_backup_guard.postgres.connection import parse_conninfo
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -21,7 +22,8 @@ else:
 DSN = "BACKUP_GUARD_DSN"
 REPOSITORY = "BACKUP_GUARD_REPOSITORY"
 DEFAULT_NAME = "default"
-_DEFAULTS = {"name": DEFAULT_NAME, "connection": "", "calendar": {"windows": "daily 00:00-24:00", "tz": "UTC"}}
+_CONNECTION = {"connection": "command-line"}  # a plan names one of Airflow's, and here is --dsn
+_DEFAULTS = {**_CONNECTION, "name": DEFAULT_NAME, "calendar": {"windows": "daily 00:00-24:00", "tz": "UTC"}}
 _OPTIONS = {
     "repository": "repository",
     "plan_name": "name",
@@ -39,6 +41,13 @@ def dsn(arguments: argparse.Namespace) -> str:
     if given is None:
         raise WrongUse(
             "No database is named.", remedy=f"Give --dsn, or set {DSN}, such as 'host=db.example user=guard'."
+        )
+    keywords = parse_conninfo(given)
+    if "@" in keywords.get("host", "")[1:] or not re.fullmatch(r"[\d,]*", keywords.get("port", "")):
+        # It may be the end of a password that is shown as the name of a host from here on.
+        raise WrongUse(
+            "The connection string has no proper host and port.",
+            remedy="In a URI, write the characters @ : / of a password as %40 %3A %2F.",
         )
     return str(given)
 
@@ -58,7 +67,7 @@ def plan(arguments: argparse.Namespace) -> BackupPlan:
         return BackupPlan.from_dict(values)
     text, values = _read_toml(path)
     try:
-        return BackupPlan.from_dict({"connection": "", **values, **options})
+        return BackupPlan.from_dict({**_CONNECTION, **values, **options})
     except InvalidPlan as error:
         if error.field in options:
             raise

@@ -115,10 +115,10 @@ class Latency:
         """Quantiles by nearest rank."""
         ordered = sorted(values)
 
-        def rank(share: float) -> float | None:
-            return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else None
+        def rank(percent: int) -> float | None:
+            return ordered[(percent * len(ordered) - 1) // 100] if ordered else None
 
-        return cls(len(ordered), rank(0.5), rank(0.95), rank(0.99))
+        return cls(len(ordered), rank(50), rank(95), rank(99))
 
 
 @dataclass(frozen=True)
@@ -268,8 +268,13 @@ def load(kind: type[T], data: bytes, what: str) -> T:
     )
 
 
-@cache
 def _adapter(kind: type[T]) -> TypeAdapter[T]:
+    adapter: TypeAdapter[T] = _new_adapter(kind)  # type: ignore[arg-type]  # mypy takes no type for Hashable
+    return adapter
+
+
+@cache
+def _new_adapter(kind: type[T]) -> TypeAdapter[T]:
     # pydantic is imported when a record is first read or written, not while a DAG file is parsed.
     from pydantic import TypeAdapter
 

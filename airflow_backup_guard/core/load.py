@@ -94,26 +94,39 @@ class Limit:
     critical: float
 
 
-def _limit(name: str) -> Callable[[Any], Limit | None]:
-    def convert(value: Any) -> Limit | None:
-        if value is None:
-            return None
-        where = f"limits.{name}"
-        pair = value if isinstance(value, tuple | list) else (value,)
-        if isinstance(value, Limit):
-            try:
-                pair = _write_limit(name, value) or ()  # what could not be written would be lost with the record
-            except (ArithmeticError, TypeError, ValueError):
-                raise InvalidPlan(where, value, "numbers, in the unit of the signal") from None
-        if len(pair) not in (1, 2):
-            raise InvalidPlan(where, value, "one value (max), or two (max, critical)")
-        low = SIGNALS[name].parse(pair[0], where)
-        critical = SIGNALS[name].parse(pair[1], where) if len(pair) == 2 else float("inf")
-        if not 0 < low <= critical:
-            raise InvalidPlan(where, value, "max above zero, and critical not below max")
-        return Limit(low, critical)
+def _limit(name: str, value: Any) -> Limit | None:
+    if value is None:
+        return None
+    where = f"limits.{name}"
+    pair = value if isinstance(value, tuple | list) else (value,)
+    if isinstance(value, Limit):
+        try:
+            pair = _write_limit(name, value) or ()  # what could not be written would be lost with the record
+        except (ArithmeticError, TypeError, ValueError):
+            raise InvalidPlan(where, value, "numbers, in the unit of the signal") from None
+    if len(pair) not in (1, 2):
+        raise InvalidPlan(where, value, "one value (max), or two (max, critical)")
+    low = SIGNALS[name].parse(pair[0], where)
+    critical = SIGNALS[name].parse(pair[1], where) if len(pair) == 2 else float("inf")
+    if not 0 < low <= critical:
+        raise InvalidPlan(where, value, "max above zero, and critical not below max")
+    return Limit(low, critical)
 
-    return convert
+
+def _commit_latency(value: Any) -> Limit | None:
+    return _limit("commit_latency", value)
+
+
+def _wal_rate(value: Any) -> Limit | None:
+    return _limit("wal_rate", value)
+
+
+def _tuple_rate(value: Any) -> Limit | None:
+    return _limit("tuple_rate", value)
+
+
+def _commit_rate(value: Any) -> Limit | None:
+    return _limit("commit_rate", value)
 
 
 @attrs.frozen(kw_only=True)
@@ -124,10 +137,10 @@ class LoadLimits:
     ``commit_rate`` counts per second (``"5000/s"``). None sets no limit. Raises :class:`InvalidPlan`.
     """
 
-    commit_latency: Limit | None = attrs.field(default=("25ms", "100ms"), converter=_limit("commit_latency"))
-    wal_rate: Limit | None = attrs.field(default=None, converter=_limit("wal_rate"))
-    tuple_rate: Limit | None = attrs.field(default=None, converter=_limit("tuple_rate"))
-    commit_rate: Limit | None = attrs.field(default=None, converter=_limit("commit_rate"))
+    commit_latency: Limit | None = attrs.field(default=Limit(0.025, 0.1), converter=_commit_latency)
+    wal_rate: Limit | None = attrs.field(default=None, converter=_wal_rate)
+    tuple_rate: Limit | None = attrs.field(default=None, converter=_tuple_rate)
+    commit_rate: Limit | None = attrs.field(default=None, converter=_commit_rate)
 
     def __attrs_post_init__(self) -> None:
         if not any(limit for _, limit in self):

@@ -14,6 +14,7 @@ from airflow_backup_guard.core.wal import LSN
 from airflow_backup_guard.errors import BackupDamaged
 
 _CHECKSUM_LINE = b'"Manifest-Checksum"'
+_ALGORITHMS = (None, "CRC32C", "SHA224", "SHA256", "SHA384", "SHA512")
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,10 @@ def _path(entry: dict[str, Any]) -> str:
 
 
 def _file(entry: dict[str, Any]) -> ManifestFile:
-    return ManifestFile(int(entry["Size"]), entry.get("Checksum-Algorithm"), entry.get("Checksum"))
+    algorithm = entry.get("Checksum-Algorithm")
+    if algorithm not in _ALGORITHMS:
+        raise ValueError(f"checksum algorithm {algorithm} is not known to this release")
+    return ManifestFile(int(entry["Size"]), algorithm, entry.get("Checksum"))
 
 
 def _damaged(why: str) -> BackupDamaged:

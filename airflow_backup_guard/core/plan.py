@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -20,14 +20,19 @@ _LOWEST_RATE = Rate.parse("32kB/s")  # the least that BASE_BACKUP's own MAX_RATE
 _HIGHEST_RATE = Rate.parse("1GiB/s")  # the most that it takes
 
 
-def _rate(field: str) -> Callable[[Any], Rate]:
-    def convert(value: Any) -> Rate:
-        rate = Rate.parse(value, field)
-        if not _LOWEST_RATE <= rate <= _HIGHEST_RATE:
-            raise InvalidPlan(field, value, "a rate from 32kB/s to 1GiB/s")
-        return rate
+def _rate(field: str, value: Any) -> Rate:
+    rate = Rate.parse(value, field)
+    if not _LOWEST_RATE <= rate <= _HIGHEST_RATE:
+        raise InvalidPlan(field, value, "a rate from 32kB/s to 1GiB/s")
+    return rate
 
-    return convert
+
+def _max_rate(value: Any) -> Rate:
+    return _rate("max_rate", value)
+
+
+def _min_rate(value: Any) -> Rate:
+    return _rate("min_rate", value)
 
 
 def _calendar(value: Any) -> OffPeakCalendar:
@@ -47,9 +52,10 @@ def _quiet_for(value: Any) -> timedelta:
 
 
 def _recipients(value: Any) -> tuple[str, ...]:
-    if isinstance(value, str) or not all(isinstance(key, str) and key.startswith("age1") for key in value):
+    keys = tuple(value) if isinstance(value, Iterable) and not isinstance(value, str) else (None,)
+    if not all(isinstance(key, str) and key.startswith("age1") for key in keys):
         raise InvalidPlan("recipients", value, 'a list of age public keys, such as ["age1…"]')
-    return tuple(value)
+    return keys
 
 
 @attrs.frozen(kw_only=True)
@@ -71,13 +77,13 @@ class BackupPlan:
     """
 
     name: str = attrs.field()
-    connection: str
+    connection: str = attrs.field()
     repository: str = attrs.field()
     calendar: OffPeakCalendar = attrs.field(converter=_calendar)
     limits: LoadLimits = attrs.field(factory=LoadLimits, converter=_limits)
-    quiet_for: timedelta = attrs.field(default="30s", converter=_quiet_for)
-    max_rate: Rate = attrs.field(default="100MB/s", converter=_rate("max_rate"))
-    min_rate: Rate = attrs.field(default="1MB/s", converter=_rate("min_rate"))
+    quiet_for: timedelta = attrs.field(default=timedelta(seconds=30), converter=_quiet_for)
+    max_rate: Rate = attrs.field(default=Rate.parse("100MB/s"), converter=_max_rate)
+    min_rate: Rate = attrs.field(default=Rate.parse("1MB/s"), converter=_min_rate)
     checkpoint: str = attrs.field(default="spread")
     compression_level: int = attrs.field(default=3)
     recipients: tuple[str, ...] = attrs.field(default=(), converter=_recipients)
@@ -91,6 +97,11 @@ class BackupPlan:
                 "lower-case letters, digits, '_', '.' and '-', 63 at most, a letter or digit first",
             )
 
+    @connection.validator
+    def _check_connection(self, attribute: Any, value: Any) -> None:
+        if not isinstance(value, str) or not value.strip():
+            raise InvalidPlan("connection", value, "the id of an Airflow connection")
+
     @repository.validator
     def _check_repository(self, attribute: Any, value: Any) -> None:
         parse_repository_url(value)
@@ -102,7 +113,7 @@ class BackupPlan:
 
     @compression_level.validator
     def _check_compression_level(self, attribute: Any, value: Any) -> None:
-        if not isinstance(value, int) or not 1 <= value <= 19:
+        if not isinstance(value, int) or value is True or not 1 <= value <= 19:
             raise InvalidPlan("compression_level", value, "a zstd level from 1 to 19")
 
     def __attrs_post_init__(self) -> None:
@@ -132,6 +143,9 @@ class BackupPlan:
             if field.default is attrs.NOTHING and name not in values:
                 raise InvalidPlan(name, None, "a value; every plan needs one")
         arguments = dict(values)
+        if not isinstance(values["calendar"], Mapping):
+            allowed = 'a table, such as {"windows": "Mon-Fri 01:00-05:00", "tz": "Europe/Berlin"}'
+            raise InvalidPlan("calendar", values["calendar"], allowed)
         arguments["calendar"] = OffPeakCalendar.from_dict(values["calendar"])
         if "limits" in values:
             arguments["limits"] = LoadLimits.from_dict(values["limits"])

@@ -73,12 +73,12 @@ class Verification:
 
 
 def judge(objects: Sequence[ObjectVerdict], checks: Sequence[Check]) -> Verdict:
-    """Damaged if anything is known to be wrong; else unknown if anything could not be looked at."""
+    """Damaged if anything is known to be wrong; else unknown if anything, or all, was not looked at."""
     states = {verdict.state for verdict in objects}
     answers = {check.status for check in checks}
     if states - {ObjectState.OK, ObjectState.LOCKED, ObjectState.UNREADABLE} or CheckStatus.FAILED in answers:
         return Verdict.DAMAGED
-    if ObjectState.UNREADABLE in states:
+    if ObjectState.UNREADABLE in states or not states:
         return Verdict.UNKNOWN
     if ObjectState.LOCKED in states:
         return Verdict.READABLE

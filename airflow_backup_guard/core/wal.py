@@ -20,7 +20,7 @@ class LSN(int):
     @classmethod
     def parse(cls, text: str) -> LSN:
         """Read ``"16/B374D848"``; raises ``ValueError`` for anything else."""
-        match = _TEXT.fullmatch(text)
+        match = _TEXT.fullmatch(text) if isinstance(text, str) else None
         if match is None:
             raise ValueError(f"{text!r} is not an LSN such as 16/B374D848")
         return cls(int(match[1], 16) << 32 | int(match[2], 16))

@@ -67,10 +67,10 @@ class ArchiveReader:
                         yield Member(path, member.mode, member.mtime, self._checked(path, content))
                     else:
                         raise BackupDamaged(
-                            f"Archive {name}: {member.name} is neither a file nor a directory.",
+                            f"Archive {name}: {member.name!r} is neither a file nor a directory.",
                             remedy="PostgreSQL writes no such archive; use another backup.",
                         )
-                    archive.members = []  # tarfile keeps every member it has seen, and memory must stay flat
+                    archive.members = []  # type: ignore[attr-defined]  # tarfile keeps every member it has seen, and memory must stay flat
             # What follows the archive's end mark must be read, too, to reach the end of the stored object.
             while stream.read(_CHUNK):
                 pass
@@ -82,13 +82,13 @@ class ArchiveReader:
         for path in self._manifest.files.keys() - self._seen:
             owner = path.split("/", 2)[1] if path.startswith("pg_tblspc/") else "base"
             if owner in archives:
-                self.problems[path] = "is in the manifest, but in no archive"
+                self._tell(path, "is in the manifest, but in no archive")
 
     def _checked(self, path: str, content: IO[bytes]) -> Iterator[bytes]:
         expected = self._manifest.files.get(path)
         digest = _digest(expected)
         size = 0
-        while chunk := content.read(_CHUNK):
+        for chunk in _chunks(path, content):
             size += len(chunk)
             if digest is not None:
                 digest.update(chunk)
@@ -97,15 +97,18 @@ class ArchiveReader:
             yield chunk
         self._seen.add(path)
         if expected is None:
-            self.problems[path] = "is in an archive, but not in the manifest"
+            self._tell(path, "is in an archive, but not in the manifest")
         elif size != expected.size:
-            self.problems[path] = f"has {size} bytes, and {expected.size} in the manifest"
+            self._tell(path, f"has {size} bytes, and {expected.size} in the manifest")
         elif digest is not None and digest.hexdigest() != expected.checksum:
-            self.problems[path] = (
-                f"has {expected.algorithm} {digest.hexdigest()}, and {expected.checksum} in the manifest"
-            )
+            found = f"{expected.algorithm} {digest.hexdigest()}"
+            self._tell(path, f"has {found}, and {expected.checksum} in the manifest")
         else:
             self.files += 1
+
+    def _tell(self, path: str, problem: str) -> None:
+        # A name that is not UTF-8 could be neither logged nor stored as JSON.
+        self.problems[path.encode("utf-8", "backslashreplace").decode()] = problem
 
 
 def system_identifier(control_file: bytes) -> str:
@@ -134,6 +137,15 @@ class _Crc32c:
 
     def hexdigest(self) -> str:
         return self._value.to_bytes(4, "little").hex()
+
+
+def _chunks(path: str, content: IO[bytes]) -> Iterator[bytes]:
+    # This runs while the caller reads a member, so members() would not see the error.
+    try:
+        while chunk := content.read(_CHUNK):
+            yield chunk
+    except tarfile.TarError as error:
+        raise BackupDamaged(f"The archive ends within {path!r}: {error}.", remedy="Use another backup.") from error
 
 
 def _digest(expected: ManifestFile | None) -> _Digest | None:

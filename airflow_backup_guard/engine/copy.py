@@ -33,7 +33,10 @@ _READ_SECONDS = 0.2
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a copy is: ``done`` of about ``total`` bytes of the database, and its pace."""
+    """How far a copy is: ``done`` of about ``total`` bytes of the database, and its pace.
+
+    ``total`` is 0 while the server makes its checkpoint, before the first byte.
+    """
 
     done: int
     total: int
@@ -175,7 +178,7 @@ class _Copy:
             label=f"backup_guard {self.snapshot.backup_id}",
             checkpoint=self.plan.checkpoint,
             max_rate=self.plan.max_rate,
-            keep_going=self.stop.check,
+            keep_going=self._wait_for_checkpoint,
         )
         self.wal = stack.enter_context(
             WalArchive(
@@ -187,6 +190,10 @@ class _Copy:
             )
         )
         return stream
+
+    def _wait_for_checkpoint(self) -> None:
+        self.stop.check()
+        self.on_progress(Progress(0, 0, self.throttle.pace))
 
     def _receive(self, stream: BaseBackup) -> None:
         with ExitStack() as open_part:

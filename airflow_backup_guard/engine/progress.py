@@ -28,6 +28,9 @@ class ProgressLog:
         if now - then < _SECONDS and state is progress.pace.state:
             return
         self._last = (now, progress.done, progress.pace.state)
+        if progress.total == 0:
+            self._write("waiting for the server's checkpoint")
+            return
         rate = (progress.done - done) / (now - then) if now > then else 0.0
         self._write(f"{self._share(progress)} at {Rate(rate)}, {self._left(progress, now)}; {describe_pace(progress)}")
 

@@ -71,10 +71,9 @@ def parse_conninfo(dsn: str) -> dict[str, Any]:
     """Keywords of a libpq connection string or URI; raises :class:`InvalidPlan`, without showing a password."""
     try:
         return conninfo_to_dict(dsn)
-    except psycopg.ProgrammingError as error:
-        raise InvalidPlan(
-            "dsn", "…", f"a libpq connection string or postgresql:// URI ({str(error).strip()})"
-        ) from error
+    except psycopg.ProgrammingError:
+        # libpq's own message quotes the part that it cannot read, which may well be a password.
+        raise InvalidPlan("dsn", "…", "a libpq connection string, with spaces quoted, or a postgresql:// URI") from None
 
 
 def dsn_of(keywords: Mapping[str, Any]) -> str:

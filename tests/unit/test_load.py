@@ -98,12 +98,10 @@ def test_a_wrong_limit_is_refused(name: str, value: Any, allowed: str) -> None:
     """The message has the field, what is wrong, and what is allowed."""
     with pytest.raises(InvalidPlan) as refused:
         LoadLimits(**{name: value})
-    message = str(refused.value)
-    assert message.startswith(f"limits.{name}: ")
-    assert "is not valid" in message
-    assert allowed in message
-    bad = value if value in ((), ("1ms", "2ms", "3ms")) or not isinstance(value, tuple) else refused.value.value
-    assert repr(bad) in message
+    assert refused.value.field == f"limits.{name}"
+    assert refused.value.value == (None if value == ("20ms", None) else value)
+    assert str(refused.value).startswith(f"limits.{name}: {refused.value.value!r} is not valid. Allowed: ")
+    assert allowed in str(refused.value)
 
 
 @pytest.mark.parametrize("name", SIGNALS)
@@ -120,20 +118,20 @@ def test_a_limit_made_by_hand_is_checked_too(name: str, limit: Limit) -> None:
 
 def test_no_limits_at_all_are_refused() -> None:
     """A plan without any limit would never slow down, whatever happened."""
-    with pytest.raises(InvalidPlan, match="limits: 'none at all' is not valid. Allowed: a limit for one signal"):
+    with pytest.raises(InvalidPlan, match=r"limits: 'none at all' is not valid. Allowed: a limit for one signal"):
         LoadLimits(commit_latency=None)
 
 
 def test_an_unknown_signal_is_refused() -> None:
     """A typing mistake in a plan file is not a limit that is silently not held."""
-    with pytest.raises(InvalidPlan, match="limits.comit_latency: '20ms' is not valid. Allowed: limits for commit_late"):
+    with pytest.raises(InvalidPlan, match=r"limits.comit_latency: '20ms' is not valid. Allowed: limits for commit"):
         LoadLimits.from_dict({"comit_latency": "20ms"})
 
 
 @pytest.mark.parametrize("values", ["20ms", None, 5, ["20ms"]])
 def test_what_is_no_table_of_limits_is_refused(values: Any) -> None:
     """A plan file that says ``limits = "20ms"`` is told what to say."""
-    with pytest.raises(InvalidPlan, match="^limits: .*commit_latency"):
+    with pytest.raises(InvalidPlan, match=r"^limits: .*commit_latency"):
         LoadLimits.from_dict(values)
 
 
@@ -332,7 +330,9 @@ def test_the_whole_verdict_in_words() -> None:
 
 def test_plain_findings_are_json() -> None:
     """JSON knows no infinity: a critical limit that is not set is null, and a limit that is not set is absent."""
-    high, other, *_ = (finding.to_dict() for finding in judged(LoadLimits(commit_latency="20ms"), commit_latency=0.031).findings)
+    high, other, *_ = (
+        finding.to_dict() for finding in judged(LoadLimits(commit_latency="20ms"), commit_latency=0.031).findings
+    )
     assert json.loads(json.dumps(high, allow_nan=False)) == {
         "signal": "commit_latency",
         "level": "high",
@@ -341,7 +341,12 @@ def test_plain_findings_are_json() -> None:
         "critical": None,
         "text": "commit latency 31.0 ms > 20.0 ms",
     }
-    assert other == {"signal": "wal_rate", "level": "normal", "value": None, "text": "WAL written unknown (not measured)"}
+    assert other == {
+        "signal": "wal_rate",
+        "level": "normal",
+        "value": None,
+        "text": "WAL written unknown (not measured)",
+    }
     critical = judged(LoadLimits(), commit_latency=0.2).deciding.to_dict()
     assert (critical["max"], critical["critical"], critical["level"]) == (0.025, 0.1, "critical")
 

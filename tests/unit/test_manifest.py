@@ -87,7 +87,7 @@ def test_a_name_may_look_like_the_checksum() -> None:
         (VERSION_1.replace(b"225", b'"225'), "cannot be read"),
         (VERSION_1 + b"}", "cannot be read"),
         (VERSION_1 + VERSION_1, "cannot be read"),
-        (VERSION_1.replace(b"jourf", b"\xff"), "has no checksum|does not match|cannot be read"),
+        (VERSION_1.replace(b"backup_label", b"\xff"), "cannot be read"),
         (b'["Manifest-Checksum"]', "cannot be read"),
         (written(version="3"), "version 3 is not known to this release"),
         (written(version='"1"'), "version 1 is not known to this release"),

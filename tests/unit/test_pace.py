@@ -208,7 +208,7 @@ def read(bucket: TokenBucket, start: float, seconds: float, oversleeping: list[f
     return done
 
 
-def fewest_and_most_per_second(done: list[tuple[float, int]], end: float) -> tuple[int, int]:
+def fewest_and_most_per_second(done: list[tuple[float, int]]) -> tuple[int, int]:
     """Over every second that begins or ends at a read."""
     fewest, most, held, first = 1 << 62, 0, 0, 0
     for now, size in done:
@@ -229,7 +229,7 @@ def fewest_and_most_per_second(done: list[tuple[float, int]], end: float) -> tup
 def test_any_second_has_its_rate(rate: int, oversleeping: list[float]) -> None:
     """No second gets less than 0.98 of the rate, nor more than the rate and the burst, but for one chunk."""
     done = read(TokenBucket(rate, now=1000.0), 1000.0, 2.5, oversleeping)
-    fewest, most = fewest_and_most_per_second(done, 1002.5)
+    fewest, most = fewest_and_most_per_second(done)
     assert fewest >= 0.98 * rate - CHUNK
     assert most <= 1.05 * rate + CHUNK
 

@@ -34,7 +34,8 @@ def test_an_lsn_survives_its_text(number: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "0", "0/", "/0", "0/0/0", " 0/0", "0/0\n", "G/0", "0x1/0", "100000000/0", "0/123456789", "-1/0", 5, None]
+    "text",
+    ["", "0", "0/", "/0", "0/0/0", " 0/0", "0/0\n", "G/0", "0x1/0", "100000000/0", "0/123456789", "-1/0", 5, None],
 )
 def test_what_is_no_lsn_is_refused(text: Any) -> None:
     """Always with a ValueError, whatever a damaged record holds in its place."""

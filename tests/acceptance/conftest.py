@@ -1,0 +1,173 @@
+"""Airflow as users run it: scheduler, triggerer, DAG processor and API server, once for all acceptance tests."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from airflow_backup_guard.postgres.server import LocalServer
+
+TOP = Path(__file__).resolve().parents[2]
+START_SECONDS = 120
+RUN_SECONDS = 120
+PASSWORD = "for-acceptance-tests"  # Airflow masks it in every log, so it must not be a word of ours
+
+
+def scrubbed_environment(home: Path) -> dict[str, str]:
+    """The caller's environment with an Airflow home of its own and nothing else of Airflow's."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "SHOP_", "PG"))}
+    return {
+        **inherited,
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
+        "AIRFLOW_HOME": str(home),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
+    }
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody listens on now."""
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
+        return [opened.getsockname()[1] for opened in sockets]
+
+
+class Airflow:
+    """A running Airflow, driven over its REST API."""
+
+    def __init__(self, url: str, server: LocalServer, repository: Path, log: Path) -> None:
+        self.server = server
+        self.repository = repository
+        self._log = log
+        self._client = httpx.Client(base_url=url, timeout=10)
+
+    def ready(self) -> bool:
+        """True once every part is healthy; then the session is logged in."""
+        try:
+            health = self._client.get("/api/v2/monitor/health").json()
+            if any(part.get("status") != "healthy" for part in health.values() if part.get("status") is not None):
+                return False
+            token = self._client.get("/auth/token").json()["access_token"]
+        except (httpx.HTTPError, KeyError, ValueError):
+            return False
+        self._client.headers["Authorization"] = f"Bearer {token}"
+        return True
+
+    def api(self, method: str, path: str, **body: Any) -> Any:
+        """Call the API; fails with its answer."""
+        answer = self._client.request(method, f"/api/v2{path}", json=body or None)
+        assert answer.is_success, f"{method} {path}: {answer.status_code} {answer.text}"
+        return answer.json()
+
+    def unpause(self, dag_id: str) -> None:
+        """Let a DAG run, once it is parsed."""
+        deadline = time.monotonic() + RUN_SECONDS
+        while self._client.get(f"/api/v2/dags/{dag_id}").status_code != 200:
+            assert time.monotonic() < deadline, f"{dag_id} was not parsed: {self.api('GET', '/importErrors')}"
+            time.sleep(0.5)
+        self.api("PATCH", f"/dags/{dag_id}", is_paused=False)
+
+    def scheduled(self, dag_id: str) -> str:
+        """The run that the scheduler starts by itself for the last date of the schedule; returns its path in the API."""
+        self.unpause(dag_id)
+        runs = f"/dags/{dag_id}/dagRuns"
+        self.wait_until(lambda: self.api("GET", runs)["total_entries"] > 0, f"a scheduled run of {dag_id}")
+        return f"{runs}/{self.api('GET', runs)['dag_runs'][0]['dag_run_id']}"
+
+    def trigger(self, dag_id: str) -> str:
+        """Start a run; returns its path in the API."""
+        self.unpause(dag_id)
+        run = self._client.post(f"/api/v2/dags/{dag_id}/dagRuns", json={"logical_date": None}).json()
+        return f"/dags/{dag_id}/dagRuns/{run['dag_run_id']}"
+
+    def states(self, run: str) -> dict[str, str | None]:
+        """The state of each task of a run."""
+        return {task["task_id"]: task["state"] for task in self.api("GET", f"{run}/taskInstances")["task_instances"]}
+
+    def returned(self, run: str, task_id: str) -> Any:
+        """What a task returned."""
+        path = f"{run}/taskInstances/{task_id}/xcomEntries/return_value?deserialize=true"
+        return self.api("GET", path)["value"]
+
+    def log(self, run: str, task_id: str, attempt: int = 1) -> str:
+        """A task's log, as the UI shows it."""
+        answer = self._client.get(f"/api/v2{run}/taskInstances/{task_id}/logs/{attempt}?full_content=true")
+        return answer.text
+
+    def wait_until(self, true: Callable[[], bool], what: str, seconds: float = RUN_SECONDS) -> None:
+        """Wait, and fail with the end of Airflow's own log."""
+        deadline = time.monotonic() + seconds
+        while not true():
+            assert time.monotonic() < deadline, f"{what} did not happen.\n{self._log.read_text()[-4000:]}"
+            time.sleep(0.25)
+
+    def finish(self, run: str) -> str:
+        """Wait for the end of a run; returns its state."""
+        self.wait_until(lambda: self.api("GET", run)["state"] in ("success", "failed"), f"the end of {run}")
+        return str(self.api("GET", run)["state"])
+
+
+@pytest.fixture(scope="session")
+def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Airflow]:
+    """Airflow with the example DAG and the DAGs of tests/acceptance/dags, on a database with some 60 MB of data."""
+    home = tmp_path_factory.mktemp("airflow")
+    dags = home / "dags"
+    dags.mkdir()
+    for source in [*(TOP / "dags").glob("*.py"), *(TOP / "tests/acceptance/dags").glob("*.py")]:
+        shutil.copy(source, dags)
+    repository = home / "backups"
+    api, worker_logs, triggerer_logs = free_ports(3)
+    with LocalServer.create(major=18, settings={"fsync": "off", "checkpoint_timeout": "30s"}) as server:
+        server.sql(f"CREATE ROLE guard LOGIN REPLICATION PASSWORD '{PASSWORD}' IN ROLE pg_monitor")
+        server.sql("CREATE TABLE filler AS SELECT n, repeat('x', 500) FROM generate_series(1, 60000) n")
+        environment = {
+            **scrubbed_environment(home),
+            "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
+            "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
+            "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{api}/execution/",
+            "AIRFLOW__API__HOST": "127.0.0.1",
+            "AIRFLOW__API__PORT": str(api),
+            "AIRFLOW__API__BASE_URL": f"http://127.0.0.1:{api}",
+            "AIRFLOW__API__WORKERS": "1",
+            "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(worker_logs),
+            "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(triggerer_logs),
+            "AIRFLOW_CONN_SHOP_PRIMARY": f"postgres://guard:{PASSWORD}@127.0.0.1:{server.port}/postgres",
+            "AIRFLOW_CONN_WRONG_PASSWORD": f"postgres://guard:wrong@127.0.0.1:{server.port}/postgres",
+            "SHOP_BACKUP_REPOSITORY": repository.as_uri(),
+            "SHOP_OFF_PEAK": "daily 00:00-24:00",
+            "SHOP_QUIET_FOR": "2s",
+        }
+        log = home / "standalone.log"
+        with log.open("w") as output:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "airflow", "standalone"],
+                env=environment,
+                cwd=home,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        try:
+            running = Airflow(f"http://127.0.0.1:{api}", server, repository, log)
+            running.wait_until(running.ready, "a healthy Airflow", START_SECONDS)
+            yield running
+        finally:
+            for sent in (signal.SIGTERM, signal.SIGKILL):
+                try:
+                    os.killpg(process.pid, sent)
+                    process.wait(20)
+                except (ProcessLookupError, subprocess.TimeoutExpired):
+                    continue

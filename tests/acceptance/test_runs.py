@@ -1,0 +1,121 @@
+"""Real runs in a real Airflow: what the example DAG does, and what becomes of a run that is stopped or killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+
+import psutil
+import pytest
+
+from airflow_backup_guard.core.verification import Verdict
+from airflow_backup_guard.engine import catalog
+from airflow_backup_guard.engine.verify import verify
+from airflow_backup_guard.repository import open_repository
+from tests.acceptance.conftest import Airflow
+from tests.integration.guarded import sessions, slots
+
+
+def test_the_example_dag_makes_a_verified_backup(airflow: Airflow) -> None:
+    """Gates, snapshot, copy, verify and notify all succeed, and say what they saw."""
+    run = airflow.scheduled("guarded_base_backup")
+    assert airflow.finish(run) == "success", {task: airflow.log(run, task) for task in airflow.states(run)}
+    assert set(airflow.states(run).values()) == {"success"}
+    repository = open_repository(airflow.repository.as_uri())
+    record = catalog.find(repository, airflow.returned(run, "copy")["backup_id"])
+    verification = catalog.last_verification(repository, record)
+    assert verification is not None
+    assert verification.verdict is Verdict.VERIFIED
+    assert verify(record, repository).verdict is Verdict.VERIFIED
+    told = airflow.returned(run, "notify")
+    assert told["good"] is True
+    for expected in ("gate off-peak", "gate write load", "commit latency", "stored", "commits during", "verified"):
+        assert expected in told["text"]
+    assert "≤ 25.0 ms" in airflow.returned(run, "write_load")["text"]
+
+
+def task_process(airflow: Airflow) -> psutil.Process:
+    """The worker's process that copies: the one that holds the replication connection."""
+    (port, *_) = airflow.server.sql("SELECT client_port FROM pg_stat_replication WHERE state = 'backup'").split()
+    for process in psutil.process_iter():
+        try:
+            connections = process.net_connections(kind="tcp")
+        except psutil.Error:
+            continue
+        if any(end.laddr.port == int(port) for end in connections if end.status == "ESTABLISHED"):
+            return process
+    raise AssertionError("nobody holds the connection")
+
+
+def copying(airflow: Airflow) -> str:
+    """A run of the slow DAG whose copy is under way."""
+    run = airflow.trigger("slow")
+    backing_up = "SELECT count(*) FROM pg_stat_progress_basebackup WHERE backup_streamed > 1000000"
+    airflow.wait_until(lambda: airflow.server.sql(backing_up) == "1", "a copy")
+    return run
+
+
+def mark_failed(airflow: Airflow, run: str) -> None:
+    """What a person does in the UI."""
+    airflow.api("PATCH", f"{run}/taskInstances/copy", new_state="failed")
+
+
+def terminate(airflow: Airflow, run: str) -> None:
+    """What Kubernetes or an operator does."""
+    task_process(airflow).send_signal(signal.SIGTERM)
+
+
+def kill(airflow: Airflow, run: str) -> None:
+    """What the kernel does when memory runs out."""
+    os.kill(task_process(airflow).pid, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("end", [mark_failed, terminate, kill], ids=lambda end: end.__name__)
+def test_a_copy_that_is_ended_is_never_a_success_and_leaves_nothing(
+    airflow: Airflow, end: Callable[[Airflow, str], None]
+) -> None:
+    """No session, no slot, no visible backup, no stored byte; the task and the run are failed, the teardown ran."""
+    run = copying(airflow)
+    end(airflow, run)
+    airflow.wait_until(
+        lambda: sessions(airflow.server) == 0 and slots(airflow.server) == 0, "the end of all sessions and slots", 10
+    )
+    assert airflow.finish(run) == "failed"
+    states = airflow.states(run)
+    assert states["copy"] == "failed"
+    assert states["snapshot_teardown"] == "success"
+    assert states["notify"] == "failed"
+    repository = open_repository(airflow.repository.as_uri())
+    assert list(catalog.backups(repository, "slow")) == []
+    assert list(repository.list("backups/slow/")) == []
+
+
+def test_a_backup_that_cannot_begin_says_why(airflow: Airflow) -> None:
+    """A wrong password fails the snapshot at once, and the report carries the reason and the remedy."""
+    run = airflow.trigger("wrong_password")
+    assert airflow.finish(run) == "failed"
+    states = airflow.states(run)
+    assert states["snapshot"] == "failed"
+    assert states["copy"] == "upstream_failed"
+    log = airflow.log(run, "notify")
+    assert "password authentication failed" in log
+    assert "Correct the user or password" in log
+
+
+def test_gates_give_one_answer_however_they_wait(airflow: Airflow) -> None:
+    """Poked, rescheduled and deferred: all open where one opens, with the same findings; all time out otherwise."""
+    opened, closed = airflow.trigger("gates_open"), airflow.trigger("gates_closed")
+    assert airflow.finish(opened) == "success"
+    assert airflow.finish(closed) == "failed"
+    assert set(airflow.states(opened).values()) == {"success"}
+    assert set(airflow.states(closed).values()) == {"failed"}
+    for sensor in ("OffPeakSensor", "WriteLoadSensor"):
+        seen = [airflow.returned(opened, f"{sensor}_{way}") for way in ("poked", "rescheduled", "deferred")]
+        assert all(answer["opened"] for answer in seen)
+        if sensor == "WriteLoadSensor":
+            names = [[finding["signal"] for finding in answer["findings"]] for answer in seen]
+            assert names[0] == ["commit_latency", "wal_rate", "tuple_rate", "commit_rate"]
+            assert sorted(map(sorted, names)) == [sorted(names[0])] * 3
+        log = airflow.log(closed, f"{sensor}_poked")
+        assert ("outside of" if sensor == "OffPeakSensor" else "commit latency") in log

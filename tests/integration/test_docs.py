@@ -1,0 +1,397 @@
+"""The documentation is true: its commands run, its examples load, its links lead somewhere."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
+
+import attrs
+import boto3
+import pytest
+from moto.server import ThreadedMotoServer
+
+from airflow_backup_guard.core import BackupPlan
+from airflow_backup_guard.core.backup import FORMAT, BackupRecord, dump_plain, load_plain
+from airflow_backup_guard.engine import catalog
+from airflow_backup_guard.engine.verify import verify
+from airflow_backup_guard.postgres.account import account_for, everything_in
+from airflow_backup_guard.postgres.server import LocalServer
+from airflow_backup_guard.repository import open_repository
+from tests.integration.guarded import back_up, plan_for
+
+TOP = Path(__file__).resolve().parents[2]
+PAGES = [TOP / "README.md", TOP / "CONTRIBUTING.md", TOP / "CHANGELOG.md", *sorted((TOP / "docs").glob("*.md"))]
+EXAMPLE = TOP / "dags" / "guarded_base_backup.py"
+S3_ACCESS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}
+DESCRIBE_DAG = """
+import json, sys
+from pathlib import Path
+from airflow.sdk import DAG
+names = {"__file__": sys.argv[1]}
+exec(compile(Path(sys.argv[1]).read_text(), sys.argv[1], "exec"), names)
+(dag,) = {value for value in names.values() if isinstance(value, DAG)}
+tasks = {
+    task.task_id: [
+        type(task).__name__, sorted(task.upstream_task_ids), task.trigger_rule, getattr(task, "deferrable", None)
+    ]
+    for task in dag.tasks
+}
+print(json.dumps([dag.dag_id, str(dag.schedule), dag.max_active_runs, dag.catchup, tasks, names["plan"].to_dict()]))
+"""
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _utf8() -> Iterator[None]:
+    """Pages are UTF-8, whatever the locale."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONUTF8", "1")
+        yield
+
+
+def blocks(page: Path, language: str) -> list[tuple[str, str]]:
+    """The code blocks of one language, in order, each with the heading that it is under."""
+    heading, found = "", []
+    pattern = r"^#+ (?P<heading>[^\n]+)$|^```(?P<language>\w+)\n(?P<code>.*?)^```$"
+    for match in re.finditer(pattern, page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL):
+        heading = match["heading"] or heading
+        if match["language"] == language:
+            found.append((heading, match["code"]))
+    return found
+
+
+def block(page: Path, language: str, containing: str = "") -> str:
+    """The one code block of a page that is of this language and has this text."""
+    (code,) = [code for _, code in blocks(page, language) if containing in code]
+    return code
+
+
+def need_tools(*tools: str) -> None:
+    """Skip the test, with the reason, where a command-line tool is missing."""
+    for tool in tools:
+        if shutil.which(tool) is None:
+            pytest.skip(f"{tool} is not installed here")
+
+
+def run_shell(script: str, environment: dict[str, str], **options: Any) -> str:
+    """Run with bash, to be ended by the first error; returns what it wrote."""
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", script],
+        env={**os.environ, **environment},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=120,
+        check=False,
+        **{"cwd": "/", **options},
+    )
+    assert done.returncode == 0, f"{script}\n--- ended with status {done.returncode}:\n{done.stdout}"
+    return done.stdout
+
+
+@pytest.fixture
+def source(new_server: Callable[..., LocalServer], cluster_folder: Path) -> Callable[..., LocalServer]:
+    """``source(18, tablespace=True)``: a server with rows, whose own pg_hba.conf lets its superuser in by socket."""
+
+    def make(major: int, *, tablespace: bool = False) -> LocalServer:
+        server = new_server(major=major)
+        (server.data_directory / "pg_hba.conf").write_text("local all all trust\n")
+        server.sql("CREATE TABLE plain AS SELECT n FROM generate_series(1, 5000) n")
+        if tablespace:
+            space = cluster_folder / "the original place"
+            space.mkdir()
+            account_for(server.data_directory).own(space)
+            server.sql(f"CREATE TABLESPACE fast LOCATION '{space}'")
+            server.sql("CREATE TABLE spaced TABLESPACE fast AS SELECT n FROM generate_series(1, 7000) n")
+        return server
+
+    return make
+
+
+class ByHand:
+    """Runs the page's commands as the user who runs PostgreSQL."""
+
+    def __init__(self, server: LocalServer, folder: Path, repository: Path, record: BackupRecord) -> None:
+        self.server = server
+        self.account = account_for(server.data_directory)
+        self.repository = repository
+        self.data = folder / "restored data"
+        self.spaces = folder / "new spaces"
+        self.environment = {
+            "LC_ALL": "C",
+            "PATH": f"{server.binaries}{os.pathsep}{os.environ['PATH']}",
+            "REPOSITORY": str(repository),
+            "PLAN": record.plan_name,
+            "BACKUP_ID": record.backup_id,
+            "PGDATA": str(self.data),
+            "TABLESPACES": str(self.spaces),
+        }
+
+    def restore(self, *, leave_out: str = "\0") -> str:
+        """All lines of the page's commands but those for S3, and those with ``leave_out``; returns what they wrote."""
+        for path in everything_in(self.repository):
+            self.account.own(path)
+        commands = [code for heading, code in blocks(TOP / "docs" / "format.md", "sh") if heading != "From S3"]
+        assert len(commands) == 7
+        script = "\n".join(line for line in "\n".join(commands).splitlines() if leave_out not in line)
+        try:
+            return run_shell(script, self.environment, **self.account.options())
+        finally:
+            if (self.data / "postmaster.pid").exists():
+                options = self.account.options()
+                run_shell('pg_ctl --pgdata="$PGDATA" --mode=immediate stop', self.environment, **options)
+
+
+@pytest.mark.parametrize("tablespace", [False, True], ids=["plain", "tablespace"])
+@pytest.mark.parametrize("major", [15, 18])
+def test_the_page_restores_a_backup_by_hand(
+    source: Callable[..., LocalServer],
+    role_dsn: Callable[..., str],
+    cluster_folder: Path,
+    major: int,
+    tablespace: bool,
+) -> None:
+    """Its commands, as they stand there, restore, check and start a backup; the tablespace is where they put it."""
+    need_tools("zstd", "tar", "sha256sum", "awk")
+    server = source(major, tablespace=tablespace)
+    folder = cluster_folder / "backups"
+    by_hand = ByHand(server, cluster_folder, folder, back_up(plan_for(folder), role_dsn(server)))
+    server.sql("DROP TABLE plain")
+    said = by_hand.restore()
+    assert "base.tar.zst: OK" in said
+    assert "successfully verified" in said
+    assert "template1" in said
+    with LocalServer(by_hand.data) as restored:
+        assert restored.sql("SELECT count(*) FROM plain") == "5000"
+        if tablespace:
+            assert restored.sql("SELECT count(*) FROM spaced") == "7000"
+            where = "SELECT pg_tablespace_location(oid) FROM pg_tablespace WHERE spcname = 'fast'"
+            (space,) = by_hand.spaces.iterdir()
+            assert restored.sql(where) == str(space)
+
+
+def test_the_page_restores_an_encrypted_backup_by_hand(
+    source: Callable[..., LocalServer], role_dsn: Callable[..., str], cluster_folder: Path
+) -> None:
+    """The same commands open what a plan with recipients stored, and nothing without the key does."""
+    need_tools("zstd", "age", "age-keygen")
+    pytest.importorskip("pyrage")
+    server = source(18, tablespace=True)
+    key = cluster_folder / "age.key"
+    run_shell('age-keygen -o "$KEY"', {"KEY": str(key)})
+    account_for(server.data_directory).own(key)
+    recipient = run_shell('age-keygen -y "$KEY"', {"KEY": str(key)}).strip()
+    folder = cluster_folder / "backups"
+    record = back_up(plan_for(folder, recipients=[recipient]), role_dsn(server))
+    assert all(part.key.endswith(".zst.age") for part in record.parts)
+    by_hand = ByHand(server, cluster_folder, folder, record)
+    by_hand.environment["IDENTITY"] = str(key)
+    by_hand.restore()
+    with LocalServer(by_hand.data) as restored:
+        assert restored.sql("SELECT (SELECT count(*) FROM plain), (SELECT count(*) FROM spaced)") == "5000|7000"
+
+
+def test_the_page_restores_from_s3_by_hand(
+    source: Callable[..., LocalServer],
+    role_dsn: Callable[..., str],
+    cluster_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What the page's aws commands fetch is a repository like one that was written to a folder."""
+    need_tools("zstd", "aws")
+    server = source(18)
+    s3 = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    s3.start()
+    try:
+        host, port = s3.get_host_and_port()
+        for name, value in {**S3_ACCESS, "AWS_ENDPOINT_URL": f"http://{host}:{port}"}.items():
+            monkeypatch.setenv(name, value)
+        boto3.client("s3").create_bucket(Bucket="backups")
+        url = "s3://backups/postgres"
+        plan = plan_for(cluster_folder / "unused", repository=url)
+        by_hand = ByHand(server, cluster_folder, cluster_folder / "fetched", back_up(plan, role_dsn(server)))
+        commands = [code for heading, code in blocks(TOP / "docs" / "format.md", "sh") if heading == "From S3"]
+        run_shell("\n".join(commands), {**by_hand.environment, "S3_URL": url})
+    finally:
+        s3.stop()
+    by_hand.restore()
+    with LocalServer(by_hand.data) as restored:
+        assert restored.sql("SELECT count(*) FROM plain") == "5000"
+
+
+@pytest.mark.parametrize("name", ["base.tar.zst", "backup_manifest.zst"])
+def test_the_page_ends_at_a_damaged_object(
+    source: Callable[..., LocalServer], role_dsn: Callable[..., str], cluster_folder: Path, name: str
+) -> None:
+    """One changed bit ends the commands at the comparison, before anything is unpacked."""
+    need_tools("zstd")
+    server = source(18)
+    folder = cluster_folder / "backups"
+    record = back_up(plan_for(folder), role_dsn(server))
+    (damaged,) = folder.rglob(name)
+    content = bytearray(damaged.read_bytes())
+    content[len(content) // 2] ^= 1
+    damaged.write_bytes(content)
+    by_hand = ByHand(server, cluster_folder, folder, record)
+    with pytest.raises(AssertionError, match=f"{re.escape(name)}: FAILED"):
+        by_hand.restore()
+    assert not by_hand.data.exists()
+
+
+def test_the_page_says_why_the_tablespace_map_matters(
+    source: Callable[..., LocalServer], role_dsn: Callable[..., str], cluster_folder: Path
+) -> None:
+    """A server that starts with the old map leads its tablespace to the original's files, as the page warns."""
+    need_tools("zstd")
+    server = source(18, tablespace=True)
+    folder = cluster_folder / "backups"
+    by_hand = ByHand(server, cluster_folder, folder, back_up(plan_for(folder), role_dsn(server)))
+    server.stop()
+    by_hand.restore(leave_out="tablespace_map.new")
+    (link,) = (by_hand.data / "pg_tblspc").iterdir()
+    assert link.readlink() == cluster_folder / "the original place"
+
+
+def test_the_example_of_a_record_is_one() -> None:
+    """The JSON on the page loads as a record of the present format, and writing it again loses nothing."""
+    example = json.loads(block(TOP / "docs" / "format.md", "json"))
+    record = load_plain(BackupRecord, example)
+    assert record.format == FORMAT
+    assert dump_plain(record) == example
+    assert BackupPlan.from_dict(record.snapshot.plan).to_dict() == record.snapshot.plan
+
+
+def test_every_field_of_a_record_is_explained() -> None:
+    """The table names each field, by its path or in the row of what it belongs to, and none that there is not."""
+    page = (TOP / "docs" / "format.md").read_text(encoding="utf-8")
+    rows = [row for row in page.splitlines() if row.startswith("| `")]
+    named = {name: row for row in rows for name in re.findall(r"`([\w.\[\]]+)`", row.split("|")[1])}
+    existing = set()
+    for path, name in record_fields(BackupRecord):
+        existing.add(f"{path}{name}")
+        parents = [row for parent, row in named.items() if path.removesuffix("[].").rstrip(".") == parent]
+        inside = any(other.startswith((f"{path}{name}.", f"{path}{name}[].")) for other in named)
+        explained = f"{path}{name}" in named or inside or any(f"`{name}`" in row for row in parents)
+        assert explained, f"{path}{name} is not explained"
+    assert named.keys() <= existing
+
+
+def record_fields(kind: type, path: str = "") -> Iterator[tuple[str, str]]:
+    """Path and name of each field of a dataclass and of the dataclasses in it."""
+    hints = get_type_hints(kind)
+    for field in fields(kind):
+        yield path, field.name
+        inner = hints[field.name]
+        if is_dataclass(inner):
+            yield from record_fields(inner, f"{path}{field.name}.")
+        elif get_args(inner) and is_dataclass(get_args(inner)[0]):
+            yield from record_fields(get_args(inner)[0], f"{path}{field.name}[].")
+
+
+def test_every_field_of_a_plan_is_explained() -> None:
+    """The table of the plan has a row for each field, in order, with its default."""
+    page = (TOP / "docs" / "dag.md").read_text(encoding="utf-8")
+    section = page.partition("\n## The plan\n")[2].partition("\n## ")[0]
+    rows = [[cell.strip() for cell in row.split("|")[1:-1]] for row in section.splitlines() if row.startswith("| `")]
+    plan = {name: default for name, default, *_ in rows}
+    expected = attrs.fields(BackupPlan)
+    assert list(plan) == [f"`{field.name}`" for field in expected]
+    for field in expected:
+        default = plan[f"`{field.name}`"]
+        if field.default is attrs.NOTHING:
+            assert default == "none, required"
+        elif isinstance(field.default, str | int):
+            assert default.strip("`") == json.dumps(field.default)
+
+
+def test_the_readme_shows_the_dag_that_there_is(tmp_path: Path) -> None:
+    """Its Python runs, and makes the same plan and the same tasks in the same order as the example DAG."""
+    shown = tmp_path / "readme.py"
+    shown.write_text(block(TOP / "README.md", "python"), encoding="utf-8")
+    # The rest of its own tables matter to neither, and Airflow shall not look at this machine's configuration.
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "SHOP_"))}
+    described = []
+    for path in (shown, EXAMPLE):
+        done = subprocess.run(
+            [sys.executable, "-c", DESCRIBE_DAG, str(path)],
+            env={**inherited, "AIRFLOW_HOME": str(tmp_path), "PYTHONPATH": str(TOP)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        described.append(json.loads(done.stdout.splitlines()[-1]))
+    assert described[0] == described[1]
+
+
+def test_the_readmes_role_and_commands_are_enough(
+    new_server: Callable[..., LocalServer], tmp_path: Path, cluster_folder: Path
+) -> None:
+    """A role made as the README says may back up with the command line as the README shows it; the restore starts."""
+    server = new_server()
+    readme = TOP / "README.md"
+    server.sql(block(readme, "sql").replace("'…'", "'secret'"))
+    server.set_hba([line.replace("10.0.0.0/8", "127.0.0.1/32") for line in block(readme, "text", "scram").splitlines()])
+    server.sql("CREATE TABLE plain AS SELECT n FROM generate_series(1, 5000) n; CHECKPOINT")
+    lines = block(readme, "sh", "backup-guard backup").splitlines()
+    commands = [line for line in lines if not line.startswith("export ")]
+    assert [line.split()[:2][1] for line in commands] == ["check", "backup", "verify", "restore"]
+    # What is as slow as the README's defaults are gentle is not waited for here.
+    commands[1] += " --checkpoint fast --min-rate 100MB/s"
+    (tmp_path / "backups").mkdir()
+    environment = {
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "BACKUP_GUARD_DSN": server.dsn(user="backup_guard", password="secret", tcp=True),
+        "BACKUP_GUARD_REPOSITORY": (tmp_path / "backups").as_uri(),
+    }
+    assert {f"export {name}=" for name in list(environment)[1:]} == {
+        line[: line.index("=") + 1] for line in lines if line.startswith("export ")
+    }
+    said = run_shell("\n".join(commands).replace("/srv/restored", str(cluster_folder / "data")), environment)
+    assert "Ready for a backup" in said
+    assert "verified: every byte" in said
+    with LocalServer(cluster_folder / "data") as restored:
+        assert restored.sql("SELECT count(*) FROM plain") == "5000"
+    repository = open_repository(environment["BACKUP_GUARD_REPOSITORY"])
+    assert not verify(catalog.find(repository, "latest"), repository).problems
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_and_file_names_lead_somewhere(page: Path) -> None:
+    """Every relative link has its file and heading, every path that is named exists, and so does every make target."""
+    text = page.read_text(encoding="utf-8")
+    prose = re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
+    for target in re.findall(r"\]\(([^)\s]+)\)", prose):
+        if re.match(r"https?://", target):
+            continue
+        name, _, anchor = target.partition("#")
+        file = (page.parent / name).resolve() if name else page
+        assert file.exists(), f"{target} is not there"
+        assert not anchor or anchor in anchors(file), f"{target} has no such heading"
+    for named in re.findall(r"`([\w.-]+(?:/[\w.-]+)*/?)`", prose):
+        if named.split("/")[0] in {path.name for path in TOP.iterdir()}:
+            assert (TOP / named).exists(), f"{named} is not there"
+    makefile = (TOP / "Makefile").read_text(encoding="utf-8")
+    for target in re.findall(r"(?:`|^)make ([a-z]+)", text, re.MULTILINE):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), f"make {target} is not there"
+
+
+def anchors(page: Path) -> set[str]:
+    """What headings of a page are called in links."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_every_page_is_in_the_list() -> None:
+    """docs/index.md links to each page beside it."""
+    index = (TOP / "docs" / "index.md").read_text(encoding="utf-8")
+    for page in (TOP / "docs").glob("*.md"):
+        assert page.name == "index.md" or f"]({page.name})" in index, f"{page.name} is not in docs/index.md"

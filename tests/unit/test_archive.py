@@ -1,0 +1,308 @@
+"""PostgreSQL's archives, held against the manifest: nothing wrong goes unseen, nothing is written elsewhere."""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import io
+import re
+import tarfile
+from collections.abc import Iterable
+
+import google_crc32c
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_backup_guard.core.backup import dump
+from airflow_backup_guard.core.manifest import BackupManifest, ManifestFile
+from airflow_backup_guard.core.verification import ObjectState, ObjectVerdict
+from airflow_backup_guard.engine.archive import ArchiveReader, safe_path, system_identifier
+from airflow_backup_guard.errors import BackupDamaged
+
+CONTROL = (7_412_345_678_901_234_567).to_bytes(8, "little") + bytes(8184)
+CONTENT = {"backup_label": b"START WAL LOCATION", "base/5/1259": b"page" * 40_000, "global/pg_control": CONTROL}
+
+
+def tar(members: Iterable[tuple[str, bytes | None]]) -> bytes:
+    """A tar archive; a content of None makes a directory."""
+    target = io.BytesIO()
+    with tarfile.open(fileobj=target, mode="w", format=tarfile.USTAR_FORMAT) as writer:
+        for name, content in members:
+            member = tarfile.TarInfo(name)
+            member.mtime = 1_717_268_400
+            member.mode = 0o700 if content is None else 0o600
+            member.type = tarfile.DIRTYPE if content is None else tarfile.REGTYPE
+            member.size = len(content or b"")
+            writer.addfile(member, io.BytesIO(content or b""))
+    return target.getvalue()
+
+
+def crc32c(content: bytes) -> str:
+    """As PostgreSQL writes it on a little-endian machine."""
+    return google_crc32c.value(content).to_bytes(4, "little").hex()
+
+
+def manifest(files: dict[str, bytes]) -> BackupManifest:
+    """What PostgreSQL's manifest says of these files."""
+    entries = {path: ManifestFile(len(content), "CRC32C", crc32c(content)) for path, content in files.items()}
+    return BackupManifest(entries, (), None)
+
+
+def walk(reader: ArchiveReader, data: bytes, name: str = "base") -> dict[str, bytes | None]:
+    """Read an archive through and return what is in it."""
+    members = reader.members(name, io.BytesIO(data))
+    return {member.path: None if member.content is None else b"".join(member.content) for member in members}
+
+
+def checked(files: dict[str, bytes], data: bytes) -> ArchiveReader:
+    """A reader that has read the base archive through, against a manifest of files."""
+    reader = ArchiveReader(manifest(files))
+    walk(reader, data)
+    reader.finish({"base"})
+    return reader
+
+
+def test_a_right_archive_has_no_problems() -> None:
+    """Every file is handed on as it is and counted; directories are handed on without content."""
+    reader = ArchiveReader(manifest(CONTENT))
+    content = walk(reader, tar([("./", None), ("pg_wal", None), *CONTENT.items()]))
+    reader.finish({"base"})
+    assert content == {".": None, "pg_wal": None, **CONTENT}
+    assert reader.problems == {}
+    assert reader.files == 3
+
+
+def test_mode_and_time_are_the_servers() -> None:
+    """A restore gives files the mode and time that they had."""
+    data = tar([("pg_wal", None), ("base/5/1259", b"x")])
+    for member in ArchiveReader(manifest({})).members("base", io.BytesIO(data)):
+        assert (member.mode, member.mtime) == (0o700 if member.content is None else 0o600, 1_717_268_400)
+        for _ in member.content or ():
+            pass
+
+
+@pytest.mark.parametrize(
+    ("stored", "path", "problem"),
+    [
+        (
+            {**CONTENT, "base/5/1259": b"Page" + b"page" * 39_999},
+            "base/5/1259",
+            "has CRC32C [0-9a-f]{8}, and .* in the m",
+        ),
+        ({**CONTENT, "base/5/1259": b"page"}, "base/5/1259", "has 4 bytes, and 160000 in the manifest"),
+        ({**CONTENT, "backup_label": b""}, "backup_label", "has 0 bytes, and 18 in the manifest"),
+        ({**CONTENT, "base/5/666": b"x"}, "base/5/666", "is in an archive, but not in the manifest"),
+        ({"backup_label": CONTENT["backup_label"], "global/pg_control": CONTROL}, "base/5/1259", "but in no archive"),
+    ],
+    ids=["changed", "resized", "emptied", "extra", "missing"],
+)
+def test_a_wrong_file_is_found(stored: dict[str, bytes], path: str, problem: str) -> None:
+    """It alone is told, with what is wrong, and it is not counted as right."""
+    reader = checked(CONTENT, tar(stored.items()))
+    assert list(reader.problems) == [path]
+    assert re.search(problem, reader.problems[path])
+    assert reader.files == len(set(stored) & set(CONTENT)) - (path in stored and path in CONTENT)
+
+
+@given(st.integers(0, 159_999), st.integers(1, 255))
+def test_any_changed_byte_of_a_file_is_found(position: int, change: int) -> None:
+    """Wherever in a file of several chunks it is."""
+    content = bytearray(CONTENT["base/5/1259"])
+    content[position] ^= change
+    reader = checked(CONTENT, tar({**CONTENT, "base/5/1259": bytes(content)}.items()))
+    assert list(reader.problems) == ["base/5/1259"]
+
+
+def test_crc32c_is_the_one_of_postgresql() -> None:
+    """The check value of CRC-32C, e3069283, is written with its lowest byte first."""
+    known = BackupManifest({"a": ManifestFile(9, "CRC32C", "839206e3")}, (), None)
+    reader = ArchiveReader(known)
+    walk(reader, tar([("a", b"123456789")]))
+    assert (reader.files, reader.problems) == (1, {})
+    other = ArchiveReader(BackupManifest({"a": ManifestFile(9, "CRC32C", "e3069283")}, (), None))
+    walk(other, tar([("a", b"123456789")]))
+    assert other.problems == {"a": "has CRC32C 839206e3, and e3069283 in the manifest"}
+
+
+@pytest.mark.parametrize("algorithm", ["SHA224", "SHA256", "SHA384", "SHA512"])
+def test_every_checksum_of_postgresql_is_known(algorithm: str) -> None:
+    """A server may be asked for any of them."""
+    right = hashlib.new(algorithm.lower(), b"123456789").hexdigest()
+    reader = ArchiveReader(BackupManifest({"a": ManifestFile(9, algorithm, right)}, (), None))
+    walk(reader, tar([("a", b"123456789")]))
+    assert (reader.files, reader.problems) == (1, {})
+    walk(reader, tar([("a", b"123456780")]))
+    assert "a" in reader.problems
+
+
+def test_without_checksums_sizes_are_compared() -> None:
+    """A manifest may have none; then a size is all that there is."""
+    known = BackupManifest({"a": ManifestFile(2, None, None), "b": ManifestFile(2, None, None)}, (), None)
+    reader = ArchiveReader(known)
+    walk(reader, tar([("a", b"xx"), ("b", b"x")]))
+    assert (reader.files, list(reader.problems)) == (1, ["b"])
+
+
+def test_a_tablespace_is_found_under_its_oid() -> None:
+    """The manifest names its files under pg_tblspc; its archive does not."""
+    files = {
+        "pg_tblspc/16385/PG_18_202506291/5/1": b"one",
+        "pg_tblspc/16386/PG_18_202506291/5/1": b"two",
+        "base/1": b"3",
+    }
+    reader = ArchiveReader(manifest(files))
+    assert walk(reader, tar([("PG_18_202506291/5/1", b"one")]), "16385") == {
+        "pg_tblspc/16385/PG_18_202506291/5/1": b"one"
+    }
+    reader.finish({"16385"})
+    assert reader.problems == {}
+    reader.finish({"16386"})
+    assert list(reader.problems) == ["pg_tblspc/16386/PG_18_202506291/5/1"]
+    reader.finish({"base"})
+    assert set(reader.problems) == {"pg_tblspc/16386/PG_18_202506291/5/1", "base/1"}
+
+
+def test_the_control_file_is_kept() -> None:
+    """It tells which cluster this is, and a restore writes it last."""
+    reader = checked(CONTENT, tar(CONTENT.items()))
+    assert reader.control_file == CONTROL
+    assert system_identifier(reader.control_file) == "7412345678901234567"
+
+
+# Tricks
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["/etc/passwd", "//etc/passwd", "..", "../x", "base/../../x", "./../x", "base/..", "a\0b"],
+)
+@pytest.mark.parametrize("name_of_archive", ["base", "16385"])
+def test_a_path_that_leads_out_is_refused(name: str, name_of_archive: str) -> None:
+    """Nothing is handed on that would be written outside of the data directory."""
+    with pytest.raises(BackupDamaged, match=r"leads out of the data directory.*tampered"):
+        safe_path(name)
+    if "\0" not in name:
+        with pytest.raises(BackupDamaged, match="leads out of the data directory"):
+            walk(ArchiveReader(manifest({})), tar([("base/1", b"x"), (name, b"x")]), name_of_archive)
+
+
+@pytest.mark.parametrize(
+    ("name", "path"), [("base/1", "base/1"), ("./base//1", "base/1"), ("./", "."), ("a..b/...", "a..b/..."), ("", ".")]
+)
+def test_other_paths_are_made_plain(name: str, path: str) -> None:
+    """A name is one and the same file however it is written, and dots within names are harmless."""
+    assert safe_path(name) == path
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE],
+    ids=["symlink", "hard link", "character device", "block device", "pipe"],
+)
+def test_links_and_devices_are_refused(kind: bytes) -> None:
+    """A link would make the next member be written where it points to."""
+    target = io.BytesIO()
+    with tarfile.open(fileobj=target, mode="w") as writer:
+        member = tarfile.TarInfo("base/link\udcff")
+        member.type = kind
+        member.linkname = "/etc"
+        writer.addfile(member)
+    with pytest.raises(BackupDamaged, match="is neither a file nor a directory") as refused:
+        walk(ArchiveReader(manifest({})), target.getvalue())
+    str(refused.value).encode()  # it must be possible to log it
+
+
+def test_a_name_that_is_not_utf8_can_be_reported() -> None:
+    """It is the name that the manifest has, and what is said about it can be stored as JSON."""
+    name = b"jourf\xfcx".decode("utf-8", "surrogateescape")
+    assert checked({name: b"x"}, tar([(name, b"x")])).files == 1
+    for reader in (
+        checked({name: b"x"}, tar([])),
+        checked({name: b"x"}, tar([(name, b"y")])),
+        checked({}, tar([(name, b"")])),
+    ):
+        [(path, why)] = reader.problems.items()
+        assert dump(ObjectVerdict("base.tar", ObjectState.INCONSISTENT, f"{path} {why}"))
+
+
+# Streams that are not whole
+
+
+@pytest.mark.parametrize("data", [b"", b"no tar", bytes(range(256)) * 40], ids=["empty", "short", "noise"])
+def test_what_is_no_archive_is_refused(data: bytes) -> None:
+    """The message names the archive."""
+    with pytest.raises(BackupDamaged, match="Archive base is not a whole tar archive"):
+        walk(ArchiveReader(manifest({})), data)
+
+
+@given(st.integers(0, 512 * 320))
+def test_a_truncated_archive_is_never_right(length: int) -> None:
+    """Wherever it ends: it is refused, or the files that are not whole are told."""
+    data = tar(CONTENT.items())[:length]
+    reader = ArchiveReader(manifest(CONTENT))
+    try:
+        walk(reader, data)
+        reader.finish({"base"})
+    except BackupDamaged:
+        return
+    assert reader.problems or reader.files == len(CONTENT)
+    assert bool(reader.problems) == (reader.files < len(CONTENT))
+
+
+def test_an_archive_that_ends_within_a_file_is_refused() -> None:
+    """While its content is read, not only between members."""
+    data = tar(CONTENT.items())
+    with pytest.raises(BackupDamaged, match="base/5/1259"):
+        walk(ArchiveReader(manifest(CONTENT)), data[: data.index(b"page") + 5000])
+
+
+@given(st.data())
+def test_noise_in_an_archive_is_never_right(data: st.DataObject) -> None:
+    """Bytes that changed in headers lead to a refusal or to problems, and to no other error."""
+    original = tar(CONTENT.items())
+    headers = [original.index(name.encode()) for name in CONTENT]
+    position = data.draw(st.sampled_from(headers)) + data.draw(st.integers(0, 511))
+    noise = data.draw(st.binary(min_size=1, max_size=16))
+    changed = original[:position] + noise + original[position + len(noise) :]
+    try:
+        reader = checked(CONTENT, changed)
+    except BackupDamaged:
+        return
+    assert reader.problems or reader.files == len(CONTENT)
+
+
+def test_a_member_that_is_not_read_is_not_right() -> None:
+    """Whoever skips a file has not verified it."""
+    reader = ArchiveReader(manifest(CONTENT))
+    for _ in reader.members("base", io.BytesIO(tar(CONTENT.items()))):
+        pass
+    reader.finish({"base"})
+    assert set(reader.problems) == set(CONTENT)
+    assert reader.files == 0
+
+
+def test_the_stream_is_read_to_its_end() -> None:
+    """What pads an archive is stored, too, and counts in the checksum of the object."""
+    stream = io.BytesIO(tar(CONTENT.items()) + bytes(1 << 20))
+    for member in ArchiveReader(manifest(CONTENT)).members("base", stream):
+        for _ in member.content or ():
+            pass
+    assert stream.read() == b""
+
+
+def count_of_members() -> int:
+    """How many members tarfile keeps in memory, anywhere."""
+    return sum(type(thing) is tarfile.TarInfo for thing in gc.get_objects())
+
+
+def test_memory_stays_flat() -> None:
+    """tarfile by itself would keep what it knows of every one of a million files."""
+    files = {f"base/5/{number}": b"x" for number in range(200)}
+    members = ArchiveReader(manifest(files)).members("base", io.BytesIO(tar(files.items())))
+    before = count_of_members()
+    for number, member in enumerate(members, 1):
+        for _ in member.content or ():
+            pass
+        if number == 200:
+            assert count_of_members() < before + 10
