@@ -35,8 +35,8 @@ TOP = Path(__file__).resolve().parent.parent
 DAG_ID = "guarded_base_backup"
 PASSWORD = secrets.token_hex(16)
 ROLE = f"CREATE ROLE guard LOGIN REPLICATION PASSWORD '{PASSWORD}' IN ROLE pg_monitor; CREATE DATABASE shop"
-# A spread checkpoint takes most of this time, and the copy waits for it.
-SETTINGS = {"checkpoint_timeout": "30s", "max_slot_wal_keep_size": "2GB"}
+# A spread checkpoint takes this part of this time, and the copy waits for it.
+SETTINGS = {"checkpoint_timeout": "30s", "checkpoint_completion_target": "0.2", "max_slot_wal_keep_size": "2GB"}
 # What a person wants to see of Airflow's log: our own lines, without the prefix.
 OURS = "airflow_backup_guard"
 BEGAN = time.monotonic()

@@ -67,7 +67,7 @@ example of a plan file, for backup-guard backup --plan shop.toml:
   windows = "Mon-Fri 01:00-05:00; Sat,Sun 00:00-08:00"
   tz = "America/Los_Angeles"
 
-  [limits]                   # above the first slow down, above the second pause
+  [limits]                   # slow down above the first, pause above the second
   commit_latency = ["20ms", "100ms"]
 """
 _LIST = """\

@@ -39,7 +39,7 @@ def copy_progress(checkpoint: str) -> Iterator[Callable[[Progress], None]]:
             if progress.total == 0:
                 bar.show("waiting", 0, 0, f"for the {checkpoint} checkpoint of the server: {patience}")
             elif progress.done >= progress.total:
-                bar.show("finishing", progress.done, progress.total)
+                bar.show("finishing", progress.done, progress.total, "storing the last WAL, and measuring the load")
             elif pace.state is PaceState.RUNNING:
                 bar.show("running", progress.done, progress.total)
             else:
@@ -91,16 +91,15 @@ class _Bar(rich.progress.Progress):
             transient=True,
             expand=True,
         )
-        self._shown_at = 0.0
+        self._shown_at, self._state = 0.0, state
         self._task = self.add_task(f"{state:<9}", total=None, size="", rate="")
 
     def show(self, state: str, done: int, total: int, note: str = "") -> None:
         """May be called for every message of a stream: it mostly does nothing."""
         now = time.monotonic()
-        if now - self._shown_at < _REDRAW_SECONDS:
+        if now - self._shown_at < _REDRAW_SECONDS and state == self._state:
             return
-        self._shown_at = now
-        self._note = note
+        self._shown_at, self._state, self._note = now, state, note
         speed = self.tasks[0].speed
         self.update(
             self._task,

@@ -8,7 +8,7 @@ from airflow_backup_guard.core.backup import BackupRecord, Cluster, dump_plain
 
 
 def summary(record: BackupRecord, *, parts: bool = False) -> dict[str, Any]:
-    """The record with what follows from it; sizes in bytes; without its parts unless asked for."""
+    """What people look for first, sizes in bytes, and the record, without its parts unless asked for."""
     plain = dump_plain(record)
     if not parts:
         del plain["parts"]
@@ -18,7 +18,7 @@ def summary(record: BackupRecord, *, parts: bool = False) -> dict[str, Any]:
         "database_size": record.database_size,
         "stored_size": record.stored_size,
         "seconds": record.seconds,
-        **plain,
+        "record": plain,
     }
 
 

@@ -144,7 +144,10 @@ class Impact:
 
 @dataclass(frozen=True)
 class BackupRecord:
-    """A whole backup. WAL from ``start_lsn`` to ``end_lsn`` on ``timeline`` is among its ``parts``."""
+    """A whole backup. WAL from ``start_lsn`` to ``end_lsn`` on ``timeline`` is among its ``parts``.
+
+    The server was asked for it at ``started_at``, and sent its first byte ``checkpoint_seconds`` later.
+    """
 
     format: int
     snapshot: Snapshot
@@ -152,6 +155,7 @@ class BackupRecord:
     start_lsn: LSN
     end_lsn: LSN
     started_at: datetime
+    checkpoint_seconds: float
     ended_at: datetime
     parts: tuple[StoredPart, ...]
     impact: Impact
@@ -179,8 +183,13 @@ class BackupRecord:
 
     @property
     def seconds(self) -> float:
-        """How long the copy took."""
+        """How long it took, the checkpoint included."""
         return (self.ended_at - self.started_at).total_seconds()
+
+    @property
+    def rate(self) -> float:
+        """Bytes per second read from the database, from the first byte on."""
+        return self.database_size / max(self.seconds - self.checkpoint_seconds, 0.001)
 
     def parts_of(self, kind: str) -> list[StoredPart]:
         """The parts of one kind, in order of their names."""

@@ -57,10 +57,13 @@ class BackupReport:
 def record_lines(record: BackupRecord) -> Iterator[tuple[str, str]]:
     """What one backup's record says."""
     impact = record.impact
-    rate = Rate(record.database_size / max(record.seconds, 0.001))
     yield "database", f"{Size(record.database_size)}, PostgreSQL {record.snapshot.cluster.major}"
     yield "stored", f"{Size(record.stored_size)} in {len(record.parts)} objects"
-    yield "duration", f"{format_duration(timedelta(seconds=round(record.seconds)))} at {rate}"
+    yield (
+        "duration",
+        f"{_whole_seconds(record.seconds)}, {_whole_seconds(record.checkpoint_seconds)} of it for a checkpoint",
+    )
+    yield "rate", f"{Rate(record.rate)}"
     yield "throttled", f"{impact.seconds_throttled:.1f} s slowed down, {impact.seconds_paused:.1f} s paused"
     for pause in impact.pauses:
         yield "", f"paused {pause.seconds:.1f} s at {pause.began_at:%H:%M:%S} UTC: {pause.reason}"
@@ -69,6 +72,10 @@ def record_lines(record: BackupRecord) -> Iterator[tuple[str, str]]:
     yield "WAL", f"{record.start_lsn} to {record.end_lsn} on timeline {record.timeline}"
     for warning in record.snapshot.warnings:
         yield "warning", warning
+
+
+def _whole_seconds(seconds: float) -> str:
+    return format_duration(timedelta(seconds=max(round(seconds), 1)))
 
 
 def _latency(latency: Latency) -> str:

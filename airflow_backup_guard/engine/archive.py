@@ -7,7 +7,7 @@ import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import IO, Protocol
+from typing import IO, Protocol, cast
 
 import google_crc32c
 
@@ -16,6 +16,13 @@ from airflow_backup_guard.errors import BackupDamaged
 
 CONTROL_FILE = "global/pg_control"
 _CHUNK = 1 << 18
+
+
+class Readable(Protocol):
+    """All that is asked of a stream: bytes, and none at its end."""
+
+    def read(self, size: int, /) -> bytes:
+        """At most ``size`` bytes."""
 
 
 class _Digest(Protocol):
@@ -49,14 +56,16 @@ class ArchiveReader:
         self.files = 0
         self.control_file = b""
 
-    def members(self, name: str, stream: IO[bytes]) -> Iterator[Member]:
+    def members(self, name: str, stream: Readable) -> Iterator[Member]:
         """The members of the archive ``name`` (``base`` or a tablespace's OID).
 
         Raises :class:`BackupDamaged` for a stream that is no tar archive, or one that would write elsewhere.
         """
         prefix = "" if name == "base" else f"pg_tblspc/{name}/"
         try:
-            with tarfile.open(fileobj=stream, mode="r|", encoding="utf-8", errors="surrogateescape") as archive:
+            with tarfile.open(
+                fileobj=cast("IO[bytes]", stream), mode="r|", encoding="utf-8", errors="surrogateescape"
+            ) as archive:
                 for member in archive:
                     path = prefix + safe_path(member.name)
                     if member.isdir():

@@ -118,6 +118,7 @@ class _Copy:
                 started_at = datetime.now(timezone.utc)
                 monitor.phase = Phase.DURING
                 stream = self._open(stack, application, wal_connection)
+                first_byte_at = datetime.now(timezone.utc)
                 self._receive(stream)
                 end_lsn = stream.finish(self._keep_going)
                 self._check_range(stream, end_lsn)
@@ -137,6 +138,7 @@ class _Copy:
                     start_lsn=stream.start_lsn,
                     end_lsn=end_lsn,
                     started_at=started_at,
+                    checkpoint_seconds=round((first_byte_at - started_at).total_seconds(), 3),
                     ended_at=ended_at,
                     parts=tuple(self.parts),
                     impact=monitor.impact(),

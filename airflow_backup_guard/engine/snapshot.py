@@ -93,9 +93,12 @@ def _repository_checks(plan: BackupPlan, repository: Repository, size: int | Non
     except BackupGuardError as error:
         detail, remedy = error.message, error.remedy
         return [Check("repository", CheckStatus.FAILED, detail, remedy, transient=error.retryable)]
-    checks = [Check("repository", CheckStatus.OK, f"{repository.url} can be written to")]
+    return [Check("repository", CheckStatus.OK, f"{repository.url} can be written to"), *_space(free, size)]
+
+
+def _space(free: int | None, size: int | None) -> list[Check]:
     if free is None or size is None:
-        return checks
+        return []
     # Real data compresses to about half of its size; what does not even fit compressed ten to one never will.
     if free < size / 10:
         status, remedy = CheckStatus.FAILED, "Free space, expire old backups, or use another repository."
@@ -104,7 +107,7 @@ def _repository_checks(plan: BackupPlan, repository: Repository, size: int | Non
     else:
         status, remedy = CheckStatus.OK, ""
     detail = f"{Size(free)} free for a database of {Size(size)}" + ("." if remedy else "")
-    return [*checks, Check("repository space", status, detail, remedy)]
+    return [Check("repository space", status, detail, remedy)]
 
 
 def _error(failed: list[Check]) -> PreflightFailed:

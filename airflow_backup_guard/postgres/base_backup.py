@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from airflow_backup_guard.core.wal import LSN
 from airflow_backup_guard.core.units import Rate
+from airflow_backup_guard.core.wal import LSN
 from airflow_backup_guard.errors import SourceUnavailable
 from airflow_backup_guard.postgres.replication import KeepGoing, ReplicationConnection
 

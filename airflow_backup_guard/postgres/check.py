@@ -9,8 +9,8 @@ from psycopg.rows import dict_row
 
 from airflow_backup_guard.core.backup import Cluster, Database, Tablespace
 from airflow_backup_guard.core.check import Check, CheckStatus
-from airflow_backup_guard.core.wal import LSN
 from airflow_backup_guard.core.units import Size
+from airflow_backup_guard.core.wal import LSN
 from airflow_backup_guard.errors import BackupGuardError
 from airflow_backup_guard.postgres.connection import APPLICATION_NAME, connect
 from airflow_backup_guard.postgres.replication import ReplicationConnection
@@ -53,9 +53,7 @@ _CONTENT = """
     SELECT pg_current_wal_insert_lsn()::text AS lsn,
            (SELECT sum(pg_tablespace_size(oid)) FROM pg_tablespace)::int8 AS size
 """
-_DATABASES = (
-    "SELECT datname AS name, pg_database_size(oid) AS size FROM pg_database WHERE datallowconn ORDER BY 1"
-)
+_DATABASES = "SELECT datname AS name, pg_database_size(oid) AS size FROM pg_database WHERE datallowconn ORDER BY 1"
 _TABLESPACES = """
     SELECT oid::int8 AS oid, spcname AS name, pg_tablespace_location(oid) AS location, pg_tablespace_size(oid) AS size
     FROM pg_tablespace WHERE pg_tablespace_location(oid) <> '' ORDER BY 1
@@ -237,9 +235,7 @@ def _settings(row: dict[str, Any]) -> list[Check]:
     else:
         remedy = "Turn them on with pg_checksums at the next downtime."
         checks.append(
-            Check(
-                "data checksums", CheckStatus.WARNING, "Off: damage on the disk is copied unnoticed.", remedy
-            )
+            Check("data checksums", CheckStatus.WARNING, "Off: damage on the disk is copied unnoticed.", remedy)
         )
     if row["max_slot_wal_keep_size"] == "-1":
         remedy = "Set a bound that the disk can hold, such as max_slot_wal_keep_size = 50GB."

@@ -84,16 +84,14 @@ def dsn_of(keywords: Mapping[str, Any]) -> str:
 
 def conninfo(dsn: str, **keywords: str) -> str:
     """``dsn`` with our defaults below it and ``keywords`` above it."""
-    return make_conninfo(
-        "", **{"application_name": APPLICATION_NAME, **_DEFAULTS, **parse_conninfo(dsn), **keywords}
-    )
+    return make_conninfo("", **{"application_name": APPLICATION_NAME, **_DEFAULTS, **parse_conninfo(dsn), **keywords})
 
 
 @contextmanager
 def connect(dsn: str) -> Iterator[psycopg.Connection[tuple[Any, ...]]]:
     """A connection for short questions: autocommit, statements limited to 30 s.
 
-    Raises :class:`SourceUnavailable`, :class:`SourceBusy` or :class:`SourceUnsuitable`, also for what goes wrong inside.
+    Raises :class:`SourceUnavailable`, :class:`SourceBusy` or :class:`SourceUnsuitable`, also for errors inside of it.
     """
     with translated(dsn):
         connection = psycopg.Connection.connect(conninfo(dsn), autocommit=True)

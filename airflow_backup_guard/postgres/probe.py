@@ -15,8 +15,8 @@ from airflow_backup_guard.core.load import LoadSample
 from airflow_backup_guard.errors import BackupGuardError
 from airflow_backup_guard.postgres.connection import conninfo, translate
 
-# Any role may run this, on a primary, from PostgreSQL 9.6 on. The commit is timed by the server's clock, so that neither
-# the network nor a busy worker counts as load of the database. What is written is a WAL record of a few
+# Any role may run this, on a primary, from PostgreSQL 9.6 on. The commit is timed by the server's clock, so that
+# neither the network nor a busy worker counts as load of the database. What is written is a WAL record of a few
 # bytes that no table and no reader ever sees.
 _MEASURE = """
     SELECT extract(epoch FROM clock_timestamp())::float8;

@@ -132,9 +132,7 @@ class ReplicationConnection:
         if state in ("53400", "55000") and "slot" in text:
             return SourceBusy(text, remedy="Free a replication slot, or raise max_replication_slots.")
         if state.startswith(("53", "55", "57", "08", "XX", "58")) or not state:
-            return SourceUnavailable(
-                text, remedy="The log of the server may say more; try again once it is well."
-            )
+            return SourceUnavailable(text, remedy="The log of the server may say more; try again once it is well.")
         return SourceUnsuitable(text, remedy="The log of the server may say more.")
 
     def _broken(self, text: str) -> SourceUnavailable:

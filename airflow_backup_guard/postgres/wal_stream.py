@@ -46,8 +46,7 @@ def hold_cluster(connection: ReplicationConnection, keep_going: KeepGoing) -> No
     except Exception as error:
         if f'"{SLOT_NAME}" already exists' in str(error):
             raise SourceBusy(
-                "Another guarded backup of this cluster is running: it holds the replication slot "
-                f"{SLOT_NAME}.",
+                f"Another guarded backup of this cluster is running: it holds the replication slot {SLOT_NAME}.",
                 remedy="Wait for it, or see pg_replication_slots for its process.",
             ) from error
         raise
@@ -56,9 +55,7 @@ def hold_cluster(connection: ReplicationConnection, keep_going: KeepGoing) -> No
 class WalStream:
     """WAL from the start of the segment that holds ``start`` on; ``position`` is where the next byte belongs."""
 
-    def __init__(
-        self, connection: ReplicationConnection, *, start: LSN, timeline: int, keep_going: KeepGoing
-    ) -> None:
+    def __init__(self, connection: ReplicationConnection, *, start: LSN, timeline: int, keep_going: KeepGoing) -> None:
         """Begin to stream; ``start`` must be the first byte of a segment."""
         self._connection = connection
         self._reported_at = time.monotonic()
@@ -78,7 +75,7 @@ class WalStream:
                 "The server ended the stream of WAL: it was shut down, or is now on another timeline.",
                 remedy="Retry; a new backup starts on the new timeline.",
             )
-        if message[:1] == b"k":
+        if bytes(message[:1]) == b"k":
             *_, reply_wanted = _KEEPALIVE.unpack(message[: _KEEPALIVE.size])
             if reply_wanted:
                 self._report()

@@ -36,7 +36,7 @@ class Gate(BaseSensorOperator):
     def poke(self, context: Context) -> PokeReturnValue:
         """Look once."""
         opened, seen = self.look()
-        self.log.info("%s: %s", "Open" if opened else "Closed", seen["text"])
+        self.log.info("The %s gate is %s: %s", seen["gate"], "open" if opened else "closed", seen["text"])
         return PokeReturnValue(opened, seen)
 
     def execute(self, context: Context) -> Any:

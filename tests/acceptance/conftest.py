@@ -80,7 +80,7 @@ class Airflow:
         self.api("PATCH", f"/dags/{dag_id}", is_paused=False)
 
     def scheduled(self, dag_id: str) -> str:
-        """The run that the scheduler starts by itself for the last date of the schedule; returns its path in the API."""
+        """The run that the scheduler starts by itself for the schedule's last date; returns its path in the API."""
         self.unpause(dag_id)
         runs = f"/dags/{dag_id}/dagRuns"
         self.wait_until(lambda: self.api("GET", runs)["total_entries"] > 0, f"a scheduled run of {dag_id}")
