@@ -67,7 +67,7 @@ example of a plan file, for backup-guard backup --plan shop.toml:
   windows = "Mon-Fri 01:00-05:00; Sat,Sun 00:00-08:00"
   tz = "America/Los_Angeles"
 
-  [limits]                   # slow down above the first, pause above the second
+  [limits]                   # above the first slow down, the second pause
   commit_latency = ["20ms", "100ms"]
 """
 _LIST = """\
@@ -164,7 +164,7 @@ def _verify(commands: _Commands) -> None:
 
 
 def _restore(commands: _Commands) -> None:
-    example = "restore latest --to /srv/restored --repository file:///srv/backups"
+    example = "restore latest --to /srv/restored \\\n      --repository file:///srv/backups"
     command = _command(commands, "restore", "from a backup to a data directory", _RESTORE, example)
     _one_backup(command)
     command.add_argument("--to", required=True, type=Path, metavar="DIR", help="the data directory; empty or not there")

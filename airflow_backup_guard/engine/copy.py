@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable
 from contextlib import ExitStack, closing
@@ -29,6 +30,7 @@ from airflow_backup_guard.repository.base import Repository
 from airflow_backup_guard.repository.read import read_whole
 
 _READ_SECONDS = 0.2
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ def _clean_up(plan: BackupPlan, snapshot: Snapshot, repository: Repository, erro
         close_attempt(plan, snapshot, repository, str(error) or type(error).__name__)
     except BackupGuardError as left:
         # The first error is the one that a person needs; what is left is invisible, and the next copy sweeps it.
-        raise type(error)(f"{error} What was stored could not be removed yet: {left}") from error
+        _log.warning("What was stored of %s could not be removed yet: %s", snapshot.backup_id, left)
 
 
 class _Copy:

@@ -15,13 +15,23 @@ import psycopg
 from psycopg.pq import ExecStatus
 
 from airflow_backup_guard.errors import BackupGuardError, SourceBusy, SourceUnavailable, SourceUnsuitable
-from airflow_backup_guard.postgres.connection import conninfo, describe, translated
+from airflow_backup_guard.postgres.connection import conninfo, describe, parse_conninfo, translated
 
 Row: TypeAlias = "tuple[str | None, ...]"
 KeepGoing: TypeAlias = "Callable[[], None]"
 """Called several times a second during waits; raises to end them."""
 
 _POLL_SECONDS = 0.1
+# A worker that vanishes without a word must not leave a session behind for the hours that TCP's defaults take; the
+# server then gives it up after a minute. That is also the longest that a reader may be without reading, whatever the
+# server's own (maybe much shorter) setting; and a repository that is slow to take WAL may be so for a while.
+_SERVER_SETTINGS = {
+    "tcp_user_timeout": "60s",
+    "tcp_keepalives_idle": "30s",
+    "tcp_keepalives_interval": "10s",
+    "tcp_keepalives_count": "3",
+    "wal_sender_timeout": "10min",
+}
 
 
 class ReplicationConnection:
@@ -30,10 +40,15 @@ class ReplicationConnection:
     def __init__(self, dsn: str, application_name: str) -> None:
         """Connect; raises :class:`SourceUnavailable`, :class:`SourceBusy` or :class:`SourceUnsuitable`."""
         self._place = describe(dsn)
+        options = " ".join(f"-c {name}={value}" for name, value in _SERVER_SETTINGS.items())
+        given = parse_conninfo(dsn).get("options") or ""
+        keywords = {
+            "replication": "true",
+            "application_name": application_name,
+            "options": f"{options} {given}".strip(),
+        }
         with translated(dsn):
-            self._connection = psycopg.Connection.connect(
-                conninfo(dsn, replication="true", application_name=application_name), autocommit=True
-            )
+            self._connection = psycopg.Connection.connect(conninfo(dsn, **keywords), autocommit=True)
         self._pgconn = self._connection.pgconn
         self._pgconn.nonblocking = 1
         self._poll = select.poll()
@@ -79,12 +94,7 @@ class ReplicationConnection:
         """The next message of the stream; None if none came within ``timeout`` seconds, False at its end."""
         size, data = self._copy_message()
         if size == 0:
-            if not self._poll.poll(timeout * 1000):
-                return None
-            try:
-                self._pgconn.consume_input()
-            except psycopg.Error as error:
-                raise self._broken(str(error)) from error
+            self._receive(timeout)
             size, data = self._copy_message()
         if size > 0:
             return data
@@ -98,6 +108,14 @@ class ReplicationConnection:
         except psycopg.Error as error:
             raise self._broken(str(error)) from error
 
+    def _receive(self, timeout: float) -> None:
+        self._poll.poll(timeout * 1000)
+        try:
+            # Also after a timeout: what TLS has decrypted already does not show on the socket.
+            self._pgconn.consume_input()
+        except psycopg.Error as error:
+            raise self._broken(str(error)) from error
+
     def _copy_message(self) -> tuple[int, memoryview]:
         try:
             return self._pgconn.get_copy_data(1)
@@ -105,11 +123,10 @@ class ReplicationConnection:
             raise self._broken(str(error)) from error
 
     def _next_result(self, keep_going: KeepGoing) -> psycopg.pq.abc.PGresult | None:
+        while self._pgconn.is_busy():
+            keep_going()
+            self._receive(_POLL_SECONDS)
         try:
-            while self._pgconn.is_busy():
-                keep_going()
-                if self._poll.poll(_POLL_SECONDS * 1000):
-                    self._pgconn.consume_input()
             result = self._pgconn.get_result()
         except psycopg.Error as error:
             raise self._broken(str(error)) from error

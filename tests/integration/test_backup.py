@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import threading
 import time
 from collections.abc import Callable
@@ -21,7 +22,7 @@ from airflow_backup_guard.engine.stop import Stop
 from airflow_backup_guard.engine.verify import verify
 from airflow_backup_guard.errors import BackupStopped, PreflightNotYet, RestoreRefused, SourceBusy, SourceUnavailable
 from airflow_backup_guard.postgres.account import account_for
-from airflow_backup_guard.postgres.server import LocalServer
+from airflow_backup_guard.postgres.server import LocalServer, available_majors
 from airflow_backup_guard.repository import open_repository
 from tests.integration.guarded import CopyInFlight, assert_nothing_left, back_up, plan_for
 
@@ -273,3 +274,35 @@ def test_a_restore_never_overwrites_and_leaves_nothing_of_a_damaged_backup(
     with pytest.raises(Exception, match=r"base\.tar\.zst"):
         restore(record, repository, tmp_path / "data")
     assert not (tmp_path / "data").exists()
+
+
+def test_a_backup_over_tls_is_whole(
+    new_server: Callable[..., LocalServer], role_dsn: RoleDsn, plan: BackupPlan, cluster_folder: Path
+) -> None:
+    """What TLS has decrypted but libpq not read yet shows on no socket, and must not stall or end the stream."""
+    key, certificate = cluster_folder / "server.key", cluster_folder / "server.crt"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost", "-days", "1"]
+        + ["-keyout", str(key), "-out", str(certificate)],
+        check=True,
+        capture_output=True,
+    )
+    for path in (key, certificate):
+        path.chmod(0o600)
+        account_for(cluster_folder).own(path)
+    major = next((major for major in (18, 17, 15) if supports_tls(major)), None)
+    if major is None:
+        pytest.skip("no PostgreSQL here was built with TLS")
+    settings = {"ssl": "on", "ssl_key_file": str(key), "ssl_cert_file": str(certificate)}
+    server = new_server(major=major, settings=settings)
+    record = back_up(plan, role_dsn(server, sslmode="require"))
+    assert verify(record, open_repository(plan.repository)).verdict is Verdict.VERIFIED
+
+
+def supports_tls(major: int) -> bool:
+    """Whether the programs of this major version can speak TLS."""
+    binaries = available_majors().get(major)
+    if binaries is None:
+        return False
+    configured = subprocess.run([binaries / "pg_config", "--configure"], check=False, capture_output=True, text=True)
+    return "ssl" in configured.stdout

@@ -21,6 +21,7 @@ from moto.server import ThreadedMotoServer
 
 from airflow_backup_guard.core import BackupPlan
 from airflow_backup_guard.core.backup import FORMAT, BackupRecord, dump_plain, load_plain
+from airflow_backup_guard.core.load import SIGNALS
 from airflow_backup_guard.core.units import format_duration
 from airflow_backup_guard.engine import catalog
 from airflow_backup_guard.engine.verify import verify
@@ -36,10 +37,9 @@ S3_ACCESS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_
 DESCRIBE_DAG = """
 import json, sys
 from pathlib import Path
-from airflow.sdk import DAG
 names = {"__file__": sys.argv[1]}
 exec(compile(Path(sys.argv[1]).read_text(), sys.argv[1], "exec"), names)
-(dag,) = {value for value in names.values() if isinstance(value, DAG)}
+dag = names["notify"].dag
 tasks = {
     task.task_id: [
         type(task).__name__, sorted(task.upstream_task_ids), task.trigger_rule, getattr(task, "deferrable", None)
@@ -291,13 +291,13 @@ def record_fields(kind: type, path: str = "") -> Iterator[tuple[str, str]]:
 
 
 def test_every_field_of_a_plan_is_explained() -> None:
-    """The table of the plan has a row for each field, in order, with its default."""
+    """The tables have a row for each field, in order and with its default, and for each signal of the limits."""
     page = (TOP / "docs" / "dag.md").read_text(encoding="utf-8")
     section = page.partition("\n## The plan\n")[2].partition("\n## ")[0]
     rows = [[cell.strip() for cell in row.split("|")[1:-1]] for row in section.splitlines() if row.startswith("| `")]
     plan = {name: default for name, default, *_ in rows}
     expected = attrs.fields(BackupPlan)
-    assert list(plan) == [f"`{field.name}`" for field in expected]
+    assert list(plan) == [*(f"`{field.name}`" for field in expected), *(f"`{signal}`" for signal in SIGNALS)]
     for field in expected:
         default = plan[f"`{field.name}`"]
         value = format_duration(field.default) if isinstance(field.default, timedelta) else field.default
@@ -357,6 +357,17 @@ def test_the_readmes_role_and_commands_are_enough(
         assert restored.sql("SELECT count(*) FROM plain") == "5000"
     repository = open_repository(environment["BACKUP_GUARD_REPOSITORY"])
     assert not verify(catalog.find(repository, "latest"), repository).problems
+
+
+def test_the_notifiers_of_the_page_render_the_report(tmp_path: Path) -> None:
+    """The example constructs, and its templates take the title, and the report with what HTML must not read."""
+    script = block(TOP / "docs" / "dag.md", "python") + (
+        "notifiers[0].render_template_fields({'backup_title': 'good', 'backup_report': '2 ms < 25 ms'})\n"
+        "print(notifiers[0].subject, notifiers[0].html_content)"
+    )
+    environment = {"AIRFLOW_HOME": str(tmp_path), "SCRIPT": script, "PYTHON": sys.executable}
+    said = run_shell('"$PYTHON" -c "$SCRIPT"', environment)
+    assert said.splitlines()[-1] == "good <pre>2 ms &lt; 25 ms</pre>"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -178,7 +178,7 @@ def test_a_paused_copy_tells_what_harmed_last() -> None:
     assert follow(PAUSED, [HIGH]).reason == "commit latency 50.0 ms > 20.0 ms"
 
 
-@pytest.mark.parametrize("signals", [{"commit_latency": 0.015}, {"wal_rate": 22e6}, {"wal_rate": None}], ids=str)
+@pytest.mark.parametrize("signals", [{"commit_latency": 0.0141}, {"wal_rate": 21.1e6}, {"wal_rate": None}], ids=str)
 def test_relief_is_asked_of_every_signal(signals: dict[str, float | None]) -> None:
     """One signal above 0.7 of its limit, or unknown, is enough to stay paused."""
     assert follow(PAUSED, [load(**signals)] * 9).state is PaceState.PAUSED
