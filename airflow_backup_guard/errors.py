@@ -78,6 +78,10 @@ class ObjectExists(BackupGuardError):
     """An object that must be written only once is there already."""
 
 
+class ExtraMissing(BackupGuardError):
+    """An optional dependency that this call needs is not installed."""
+
+
 class BackupMissing(BackupGuardError):
     """No backup by this id or description is visible in the repository."""
 

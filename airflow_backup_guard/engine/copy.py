@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Callable
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ from airflow_backup_guard.repository.base import Repository
 from airflow_backup_guard.repository.read import read_whole
 
 _READ_SECONDS = 0.2
+_TELL_SECONDS = 0.1
 _log = logging.getLogger(__name__)
 
 
@@ -104,6 +106,7 @@ class _Copy:
         self.telemetry = Telemetry()
         self.parts: list[StoredPart] = []
         self.done = 0
+        self.told_at = 0.0
         self.wal: WalArchive | None = None
 
     def run(self) -> BackupRecord:
@@ -197,7 +200,7 @@ class _Copy:
 
     def _wait_for_checkpoint(self) -> None:
         self.stop.check()
-        self.on_progress(Progress(0, 0, self.throttle.pace))
+        self._tell(0)
 
     def _receive(self, stream: BaseBackup) -> None:
         with ExitStack() as open_part:
@@ -213,8 +216,15 @@ class _Copy:
                 elif message.kind in (MessageKind.ARCHIVE, MessageKind.MANIFEST):
                     self._commit(part)
                     part = open_part.enter_context(self._part(message.name))
-                self.on_progress(Progress(self.done, stream.total, self.throttle.pace))
+                self._tell(stream.total)
             self._commit(part)
+        self._tell(stream.total, at_once=True)
+
+    def _tell(self, total: int, *, at_once: bool = False) -> None:
+        now = time.monotonic()
+        if at_once or now - self.told_at >= _TELL_SECONDS:
+            self.told_at = now
+            self.on_progress(Progress(self.done, total, self.throttle.pace))
 
     def _part(self, archive: str) -> PartWriter:
         if not archive:

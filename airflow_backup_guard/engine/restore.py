@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 
 from airflow_backup_guard.core.backup import BackupRecord, StoredPart, Tablespace
@@ -78,7 +79,7 @@ class _Restore:
         self.on_progress = on_progress
         self.done = 0
         self.total = sum(p.content_size for p in record.parts if p.kind in ("archive", "wal"))
-        self.locations = {t: mapping.pop(t.location, Path(t.location)) for t in record.snapshot.tablespaces}
+        self.locations = {t: mapping.pop(t.location, Path(t.location)).absolute() for t in record.snapshot.tablespaces}
         self.unknown_locations = sorted(mapping)
 
     @property
@@ -91,6 +92,16 @@ class _Restore:
                 f"The backup has no tablespace at {', '.join(self.unknown_locations)}.",
                 remedy=f"It has: {', '.join(t.location for t in self.locations) or 'none'}.",
             )
+        if not self.identities and any(part.key.endswith(".age") for part in self.record.parts):
+            raise RestoreRefused(
+                f"Backup {self.record.backup_id} is encrypted.", remedy="Give the age identity that opens it."
+            )
+        for one, other in combinations(self.folders, 2):
+            if one == other or one in other.parents or other in one.parents:
+                raise RestoreRefused(
+                    f"{one} and {other} cannot both be restored to: one is or holds the other.",
+                    remedy="Give each tablespace a folder of its own, outside of the data directory.",
+                )
         for folder in self.folders:
             if folder.is_symlink() or (folder.exists() and (not folder.is_dir() or any(folder.iterdir()))):
                 raise RestoreRefused(

@@ -14,6 +14,7 @@ from airflow_backup_guard.core.units import Size
 from airflow_backup_guard.engine.parts import PartStore
 from airflow_backup_guard.errors import BackupGuardError, ObjectMissing, PreflightFailed, PreflightNotYet
 from airflow_backup_guard.postgres.check import Preflight, preflight
+from airflow_backup_guard.repository.age import check_recipients
 from airflow_backup_guard.repository.base import Repository
 from airflow_backup_guard.repository.read import read_whole
 
@@ -35,7 +36,9 @@ def check(plan: BackupPlan, dsn: str, repository: Repository) -> Readiness:
     """Ask the database and the repository whether a backup may begin; changes nothing in either."""
     database = preflight(dsn)
     size = database.content.size if database.content else None
-    return Readiness(database, (*database.checks, *_repository_checks(plan, repository, size)))
+    return Readiness(
+        database, (*database.checks, *_repository_checks(plan, repository, size), *_encryption_checks(plan))
+    )
 
 
 def take_snapshot(plan: BackupPlan, dsn: str, repository: Repository) -> Snapshot:
@@ -94,6 +97,16 @@ def _repository_checks(plan: BackupPlan, repository: Repository, size: int | Non
         detail, remedy = error.message, error.remedy
         return [Check("repository", CheckStatus.FAILED, detail, remedy, transient=error.retryable)]
     return [Check("repository", CheckStatus.OK, f"{repository.url} can be written to"), *_space(free, size)]
+
+
+def _encryption_checks(plan: BackupPlan) -> list[Check]:
+    if not plan.recipients:
+        return []
+    try:
+        check_recipients(plan.recipients)
+    except BackupGuardError as error:
+        return [Check("encryption", CheckStatus.FAILED, error.message, error.remedy)]
+    return [Check("encryption", CheckStatus.OK, f"to {len(plan.recipients)} recipients")]
 
 
 def _space(free: int | None, size: int | None) -> list[Check]:

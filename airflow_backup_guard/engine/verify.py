@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timezone
+from typing import BinaryIO, cast
 
 from airflow_backup_guard.core import backup
 from airflow_backup_guard.core.backup import BackupRecord, StoredPart
@@ -89,15 +90,14 @@ class _Reading:
         """Read one object through; ``read`` gets its decoded content and returns what is inconsistent in it."""
         locked = part.key.endswith(".age") and not self.identities
         try:
-            with DecodedReader(self.repository.reader(part.key), part.key, self.identities) as content:
+            stored = _Watched(self.repository.reader(part.key), self._on_bytes)
+            with DecodedReader(cast("BinaryIO", stored), part.key, self.identities) as content:
                 try:
                     problem = "" if locked else read(part, content)
                     state = ObjectState.INCONSISTENT if problem else ObjectState.OK
                 except BackupDamaged as error:
                     state, problem = ObjectState.INCONSISTENT, str(error)
                 content.skip_rest()
-                self.done += content.stored_size
-                self._progress()
         except ObjectMissing:
             return ObjectVerdict(part.key, ObjectState.MISSING, "it is not in the repository")
         except BackupStopped:
@@ -115,7 +115,6 @@ class _Reading:
 
     def _chunks(self, content: DecodedReader) -> Iterator[bytes]:
         while chunk := content.read(_CHUNK):
-            self.stop.check()
             yield chunk
 
     def _read_plain(self, part: StoredPart, content: DecodedReader) -> str:
@@ -133,7 +132,7 @@ class _Reading:
         known = set(self.archives.problems)
         for member in self.archives.members(part.name, content):
             for _ in member.content or ():
-                self.stop.check()
+                pass
         self.archives.finish({part.name})
         return "; ".join(f"{path} {why}" for path, why in self.archives.problems.items() if path not in known)
 
@@ -151,8 +150,9 @@ class _Reading:
             return f"holds WAL from {header.start} on timeline {header.timeline}, which is not {part.name}"
         return ""
 
-    def _progress(self) -> None:
+    def _on_bytes(self, count: int) -> None:
         self.stop.check()
+        self.done += count
         self.on_progress(self.done, self.record.stored_size)
 
     def _checks(self) -> Iterator[Check]:
@@ -172,13 +172,32 @@ class _Reading:
         same_range = (record.timeline, record.start_lsn, record.end_lsn) in ranges
         yield _check("WAL range", same_range, "the record's is the manifest's" if same_range else f"manifest: {ranges}")
         found = {header.system_identifier for header in self.segments.values()}
-        found.add(system_identifier(self.archives.control_file))
         if self.manifest.system_identifier is not None:
             found.add(self.manifest.system_identifier)
         detail = f"system {cluster.system_identifier}"
+        if not self.archives.control_file:
+            yield Check("identity", CheckStatus.UNKNOWN, "the control file could not be read")
+            return
+        found.add(system_identifier(self.archives.control_file))
         yield _check(
             "identity", found == {cluster.system_identifier}, detail, sorted(found - {cluster.system_identifier})
         )
+
+
+class _Watched:
+    """A stored object that tells how many bytes were read of it."""
+
+    def __init__(self, stored: BinaryIO, on_bytes: Callable[[int], None]) -> None:
+        self._stored = stored
+        self._on_bytes = on_bytes
+
+    def read(self, size: int) -> bytes:
+        data = self._stored.read(size)
+        self._on_bytes(len(data))
+        return data
+
+    def close(self) -> None:
+        self._stored.close()
 
 
 def _check(name: str, passed: bool, detail: str, wrong: Sequence[str] = ()) -> Check:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any
 
-from airflow_backup_guard.errors import InvalidPlan, RestoreRefused
+from airflow_backup_guard.errors import ExtraMissing, InvalidPlan, RestoreRefused
 
 _QUEUED = 1 << 20
 
@@ -101,10 +101,15 @@ class AgeFilter:
 
 
 def encryption(recipients: Sequence[str]) -> AgeFilter:
-    """Encrypt to ``recipients``, age public keys (``age1…``); raises :class:`InvalidPlan` if one is not."""
-    age = _pyrage()
-    keys = [_key(age, age.x25519.Recipient, text, "recipients", "age1…", text) for text in recipients]
+    """Encrypt to ``recipients``, age public keys (``age1…``); raises as :func:`check_recipients` does."""
+    age, keys = _pyrage(), check_recipients(recipients)
     return AgeFilter(lambda source, sink: age.encrypt_io(source, sink, keys))
+
+
+def check_recipients(recipients: Sequence[str]) -> list[Any]:
+    """Parse age public keys; raises :class:`InvalidPlan` if one is not, :class:`ExtraMissing` without pyrage."""
+    age = _pyrage()
+    return [_key(age, age.x25519.Recipient, text, "recipients", "age1…", text) for text in recipients]
 
 
 def decryption(identities: Sequence[str], what: str) -> AgeFilter:
@@ -144,7 +149,7 @@ def _pyrage() -> ModuleType:
     try:
         import pyrage
     except ImportError as error:
-        raise ImportError(
-            "Encrypted backups need pyrage: pip install 'airflow-backup-guard[age]'", name="pyrage"
+        raise ExtraMissing(
+            "Encrypted backups need pyrage.", remedy="Install it: pip install 'airflow-backup-guard[age]'."
         ) from error
     return pyrage  # type: ignore[no-any-return]

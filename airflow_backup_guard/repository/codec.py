@@ -30,7 +30,7 @@ class EncodingWriter(AbstractContextManager["EncodingWriter"]):
     It owns ``target``: commits it on ``commit`` and aborts it on ``abort`` or when the context is left
     without a commit. ``level`` is zstd's, ``threads`` the number of extra compressing threads (0: none, in
     the caller's own). Memory stays bounded whatever is written. Not for several threads at once. Raises
-    :class:`InvalidPlan` for a level or recipient that is none (``target`` is aborted then), ImportError
+    :class:`InvalidPlan` for a level or recipient that is none (``target`` is aborted then), :class:`ExtraMissing`
     without the extra ``age``, and whatever ``target`` raises.
     """
 
@@ -101,9 +101,9 @@ class DecodedReader(io.BufferedIOBase):
         self._key = key
         self._stored = stored
         self._digest = hashlib.sha256()
-        self._age = decryption(identities, key) if key.endswith(".age") else None
-        chunks = self._stored_chunks() if self._age is None else self._decrypted(self._age)
-        self._content = decompressed(chunks)
+        self._identities = identities
+        self._age: AgeFilter | None = None
+        self._content = decompressed(self._decrypted() if key.endswith(".age") else self._stored_chunks())
         self._pending = bytearray()
         self._failure: BaseException | None = None
 
@@ -136,7 +136,7 @@ class DecodedReader(io.BufferedIOBase):
         return self.read(_READ if size < 0 else size)
 
     def skip_rest(self) -> None:
-        """After ``BackupDamaged``: read the rest of the stored bytes undecoded, to know their size and digest."""
+        """Read the rest of the stored bytes undecoded, to know their size and digest; this takes no identity."""
         for _ in self._stored_chunks():
             pass
 
@@ -169,7 +169,8 @@ class DecodedReader(io.BufferedIOBase):
             self.stored_size += len(chunk)
             yield chunk
 
-    def _decrypted(self, age: AgeFilter) -> Iterator[bytes]:
+    def _decrypted(self) -> Iterator[bytes]:
+        self._age = age = decryption(self._identities, self._key)
         for chunk in self._stored_chunks():
             yield age.feed(chunk)
         yield age.finish()
@@ -178,14 +179,9 @@ class DecodedReader(io.BufferedIOBase):
 def open_decoded(repository: Repository, key: str, identities: Sequence[str] = ()) -> DecodedReader:
     """Open the object ``key``, which ends in ``.zst`` or ``.zst.age``, to read its raw bytes.
 
-    ``identities`` are age secret keys (``AGE-SECRET-KEY-1…``). Raises :class:`ObjectMissing`,
-    :class:`InvalidPlan` for another ending or missing identities, ImportError without the extra ``age``.
+    ``identities`` are age secret keys (``AGE-SECRET-KEY-1…``). Raises :class:`ObjectMissing`, and
+    :class:`InvalidPlan` for another ending. Missing identities or the missing extra ``age`` show at the first read.
     """
     if not key.endswith((".zst", ".zst.age")):
         raise InvalidPlan("key", key, "an object whose name ends in .zst or .zst.age")
-    stored = repository.reader(key)
-    try:
-        return DecodedReader(stored, key, identities)
-    except BaseException:
-        stored.close()
-        raise
+    return DecodedReader(repository.reader(key), key, identities)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import psycopg
+import pyrage
 import pytest
 
 from airflow_backup_guard.core import BackupPlan
@@ -20,7 +21,14 @@ from airflow_backup_guard.engine.restore import restore
 from airflow_backup_guard.engine.snapshot import close_attempt, take_snapshot
 from airflow_backup_guard.engine.stop import Stop
 from airflow_backup_guard.engine.verify import verify
-from airflow_backup_guard.errors import BackupStopped, PreflightNotYet, RestoreRefused, SourceBusy, SourceUnavailable
+from airflow_backup_guard.errors import (
+    BackupStopped,
+    PreflightFailed,
+    PreflightNotYet,
+    RestoreRefused,
+    SourceBusy,
+    SourceUnavailable,
+)
 from airflow_backup_guard.postgres.account import account_for
 from airflow_backup_guard.postgres.server import LocalServer, available_majors
 from airflow_backup_guard.repository import open_repository
@@ -306,3 +314,35 @@ def supports_tls(major: int) -> bool:
         return False
     configured = subprocess.run([binaries / "pg_config", "--configure"], check=False, capture_output=True, text=True)
     return "ssl" in configured.stdout
+
+
+def test_an_encrypted_backup_is_read_as_stored_without_its_identity_and_looked_into_with_it(
+    guard_dsn: str, tmp_path: Path
+) -> None:
+    """Workers hold no private key: they can tell that every byte is there; whoever has the key, that it is right."""
+    identity = pyrage.x25519.Identity.generate()
+    plan = plan_for(tmp_path / "backups", recipients=[str(identity.to_public())])
+    repository = open_repository(plan.repository)
+    record = back_up(plan, guard_dsn)
+    assert all(part.key.endswith(".age") for part in record.parts)
+    assert verify(record, repository).verdict is Verdict.READABLE
+    assert verify(record, repository, identities=[str(identity)]).verdict is Verdict.VERIFIED
+    stranger = str(pyrage.x25519.Identity.generate())
+    assert verify(record, repository, identities=[stranger]).verdict is Verdict.UNKNOWN
+    with pytest.raises(RestoreRefused, match="is encrypted"):
+        restore(record, repository, tmp_path / "data")
+    with pytest.raises(RestoreRefused, match="none of the 1 identities"):
+        restore(record, repository, tmp_path / "data", identities=[stranger])
+    assert not (tmp_path / "data").exists()
+    restore(record, repository, tmp_path / "data", identities=[str(identity)])
+    assert (tmp_path / "data" / "global" / "pg_control").exists()
+    key = record.parts[0].key
+    repository.put(key, repository.reader(key).read()[:-1] + b"x")
+    assert verify(record, repository).verdict is Verdict.DAMAGED
+
+
+def test_recipients_that_are_none_are_found_before_anything_begins(guard_dsn: str, tmp_path: Path) -> None:
+    """A mistyped key must not show after the checkpoint and the baseline."""
+    plan = plan_for(tmp_path / "backups", recipients=["age1mistyped"])
+    with pytest.raises(PreflightFailed, match="age1mistyped"):
+        take_snapshot(plan, guard_dsn, open_repository(plan.repository))

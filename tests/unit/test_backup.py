@@ -135,6 +135,7 @@ RECORDS = st.builds(
     start_lsn=LSNS,
     end_lsn=LSNS,
     started_at=MOMENTS,
+    checkpoint_seconds=SECONDS,
     ended_at=MOMENTS,
     parts=several(st.builds(StoredPart, TEXTS, TEXTS, TEXTS, NUMBERS, TEXTS, NUMBERS)),
     impact=IMPACTS,
@@ -196,6 +197,7 @@ RECORD = BackupRecord(
     start_lsn=LSN.parse("16/B4000028"),
     end_lsn=LSN.parse("16/B4000100"),
     started_at=NOON,
+    checkpoint_seconds=30.0,
     ended_at=NOON + timedelta(seconds=90),
     parts=(
         StoredPart("wal", "b", "k1", 10, "00", 16),
@@ -221,6 +223,12 @@ def test_what_a_record_says() -> None:
     assert (RECORD.database_size, RECORD.stored_size, RECORD.seconds) == (1500, 530, 90.0)
     assert [part.name for part in RECORD.parts_of("wal")] == ["a", "b"]
     assert RECORD.parts_of("manifest") == []
+
+
+def test_the_rate_is_that_of_reading() -> None:
+    """The wait for the checkpoint is not part of it, and a copy of no time has a rate all the same."""
+    assert RECORD.rate == 1500 / 60
+    assert replace(RECORD, ended_at=RECORD.started_at).rate > 0
 
 
 @pytest.mark.parametrize("version", [2, 99, "2", None])

@@ -13,7 +13,14 @@ from collections.abc import Iterator
 import pytest
 import zstandard
 
-from airflow_backup_guard.errors import BackupDamaged, InvalidPlan, ObjectMissing, RepositoryFull, RestoreRefused
+from airflow_backup_guard.errors import (
+    BackupDamaged,
+    ExtraMissing,
+    InvalidPlan,
+    ObjectMissing,
+    RepositoryFull,
+    RestoreRefused,
+)
 from airflow_backup_guard.repository.age import AgeFilter
 from airflow_backup_guard.repository.base import ObjectWriter, StoredObject
 from airflow_backup_guard.repository.codec import EncodingWriter, open_decoded, suffix
@@ -319,12 +326,12 @@ def test_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without pyrage, what to install is said."""
     monkeypatch.setitem(sys.modules, "pyrage", None)
     target = FailingWriter(0)
-    with pytest.raises(ImportError, match=r"pip install 'airflow-backup-guard\[age\]'"):
+    with pytest.raises(ExtraMissing, match=r"pip install 'airflow-backup-guard\[age\]'"):
         EncodingWriter(target, recipients=["age1"])
     assert target.aborted
     repository = MemoryRepository()
     repository.put("a.zst.age", b"")
-    with pytest.raises(ImportError, match="pip install"):
+    with pytest.raises(ExtraMissing, match="pip install"):
         open_decoded(repository, "a.zst.age", [SECRET])
 
 
