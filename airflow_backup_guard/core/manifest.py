@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass
 from typing import Any
 
 from airflow_backup_guard.core.wal import LSN
 from airflow_backup_guard.errors import BackupDamaged
 
-_CHECKSUM_LINE = b'"Manifest-Checksum"'
+# Nothing may follow the checksum: JSON would take a second "Files" after it for the real one.
+_CHECKSUM_LINE = re.compile(rb'"Manifest-Checksum":\s*"[0-9a-f]{64}"\s*\}\s*\Z')
 _ALGORITHMS = (None, "CRC32C", "SHA224", "SHA256", "SHA384", "SHA512")
 
 
@@ -46,13 +48,13 @@ class BackupManifest:
 
 def parse_manifest(data: bytes) -> BackupManifest:
     """Read a backup_manifest; raises :class:`BackupDamaged` if it is not whole, not valid or of a newer version."""
-    start_of_last_line = data.rfind(_CHECKSUM_LINE)
-    if start_of_last_line < 0:
-        raise _damaged("it has no checksum of its own, so its end is missing")
+    last_line = _CHECKSUM_LINE.search(data)
+    if last_line is None:
+        raise _damaged("it does not end with a checksum of its own")
     try:
         document = json.loads(data)
         expected = document["Manifest-Checksum"]
-        if hashlib.sha256(data[:start_of_last_line]).hexdigest() != expected:
+        if hashlib.sha256(data[: last_line.start()]).hexdigest() != expected:
             raise _damaged("its content does not match its own checksum")
         if document["PostgreSQL-Backup-Manifest-Version"] not in (1, 2):
             raise _damaged(f"version {document['PostgreSQL-Backup-Manifest-Version']} is not known to this release")

@@ -128,7 +128,7 @@ def system_identifier(control_file: bytes) -> str:
 def safe_path(name: str) -> str:
     """``name`` without a leading ``./``; raises :class:`BackupDamaged` if it leads out of where it is unpacked."""
     path = PurePosixPath(name)
-    if path.is_absolute() or ".." in path.parts or "\0" in name or "\\" in name:
+    if path.is_absolute() or ".." in path.parts or "\0" in name:
         raise BackupDamaged(
             f"An archive has a member named {name!r}, which leads out of the data directory.",
             remedy="Somebody tampered with it: use another backup, and find out who can write to the repository.",

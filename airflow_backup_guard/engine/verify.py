@@ -128,7 +128,7 @@ class _Reading:
 
     def _read_archive(self, part: StoredPart, content: DecodedReader) -> str:
         if self.archives is None:
-            return "cannot be compared, as there is no sound backup_manifest"
+            return self._read_plain(part, content)  # the manifest's own state says that nothing more can be known
         known = set(self.archives.problems)
         for member in self.archives.members(part.name, content):
             for _ in member.content or ():

@@ -289,12 +289,8 @@ def test_a_backup_over_tls_is_whole(
 ) -> None:
     """What TLS has decrypted but libpq not read yet shows on no socket, and must not stall or end the stream."""
     key, certificate = cluster_folder / "server.key", cluster_folder / "server.crt"
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost", "-days", "1"]
-        + ["-keyout", str(key), "-out", str(certificate)],
-        check=True,
-        capture_output=True,
-    )
+    request = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost", "-days", "1"]
+    subprocess.run([*request, "-keyout", str(key), "-out", str(certificate)], check=True, capture_output=True)
     for path in (key, certificate):
         path.chmod(0o600)
         account_for(cluster_folder).own(path)

@@ -291,8 +291,12 @@ def test_keys_that_do_not_fit(keys: tuple[str, str]) -> None:
     """Missing and wrong keys are told apart from damage."""
     public, _ = keys
     repository, stored = store(b"content", (public,))
-    with pytest.raises(InvalidPlan, match=r"identities.*encrypted"):
-        open_decoded(repository, stored.key)
+    with open_decoded(repository, stored.key) as reader:
+        with pytest.raises(InvalidPlan, match=r"identities.*encrypted"):
+            reader.read()
+        # The stored bytes can be read without any key.
+        reader.skip_rest()
+        assert (reader.stored_size, reader.stored_sha256) == (stored.size, stored.sha256)
     pyrage = pytest.importorskip("pyrage")
     other = str(pyrage.x25519.Identity.generate())
     with open_decoded(repository, stored.key, [other]) as reader, pytest.raises(RestoreRefused, match="none of the 1"):
@@ -307,8 +311,9 @@ def test_invalid_keys(keys: tuple[str, str]) -> None:
         EncodingWriter(target, recipients=["age1nonsense"])
     assert target.aborted
     repository, stored = store(b"content", (public,))
-    with pytest.raises(InvalidPlan) as caught:
-        open_decoded(repository, stored.key, [SECRET.replace("Q", "B")])
+    wrong = [SECRET.replace("Q", "B")]
+    with open_decoded(repository, stored.key, wrong) as reader, pytest.raises(InvalidPlan) as caught:
+        reader.read()
     assert "1JFS" not in str(caught.value)
 
 
@@ -331,8 +336,8 @@ def test_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     assert target.aborted
     repository = MemoryRepository()
     repository.put("a.zst.age", b"")
-    with pytest.raises(ExtraMissing, match="pip install"):
-        open_decoded(repository, "a.zst.age", [SECRET])
+    with open_decoded(repository, "a.zst.age", [SECRET]) as reader, pytest.raises(ExtraMissing, match="pip install"):
+        reader.read()
 
 
 @pytest.mark.parametrize("level", [0, 20, -1])
