@@ -6,9 +6,6 @@ import argparse
 import re
 import shlex
 from collections.abc import Callable, Iterator
-from datetime import timedelta
-
-import pendulum
 
 from airflow_backup_guard.cli import settings
 from airflow_backup_guard.cli.answer import Answer, Command, lines
@@ -17,24 +14,19 @@ from airflow_backup_guard.cli.record import summary
 from airflow_backup_guard.cli.signals import stop_on_signals
 from airflow_backup_guard.core.backup import BackupRecord
 from airflow_backup_guard.core.pace import PaceState
-from airflow_backup_guard.core.plan import BackupPlan
 from airflow_backup_guard.core.report import record_lines
-from airflow_backup_guard.core.units import format_duration
 from airflow_backup_guard.engine.copy import Progress, copy
 from airflow_backup_guard.engine.snapshot import take_snapshot
-from airflow_backup_guard.errors import PreflightNotYet
 from airflow_backup_guard.repository.open import open_repository
 
 
 def run(arguments: argparse.Namespace) -> Answer:
     """Back up the cluster, unless it is the wrong time."""
     dsn, plan = settings.dsn(arguments), settings.plan(arguments)
-    if not arguments.outside_window:
-        _refuse_outside_windows(plan)
     repository = open_repository(plan.repository)
     slowed: dict[str, str] = {}
     with stop_on_signals() as stop, copy_progress(plan.checkpoint) as show:
-        snapshot = take_snapshot(plan, dsn, repository)
+        snapshot = take_snapshot(plan, dsn, repository, outside_window=arguments.outside_window)
         record = copy(plan, snapshot, dsn, repository, stop=stop, on_progress=_remembering(slowed, show))
     where = f"--repository {shlex.quote(plan.repository)}"
     identity = " --identity FILE" if plan.recipients else ""
@@ -55,17 +47,6 @@ def run(arguments: argparse.Namespace) -> Answer:
         Command(f"  {restore}"),
     ]
     return Answer(document, text)
-
-
-def _refuse_outside_windows(plan: BackupPlan) -> None:
-    now = pendulum.now("UTC")
-    start = None if plan.calendar.contains(now) else plan.calendar.next_start(now)
-    if start is not None:
-        wait = format_duration(timedelta(minutes=(start - now).in_minutes() + 1))
-        raise PreflightNotYet(
-            f"It is outside of the windows of plan {plan.name} ({plan.calendar}, {plan.calendar.tz}).",
-            remedy=f"The next one starts at {start:%a %Y-%m-%d %H:%M %Z}, in {wait}; --outside-window does not wait.",
-        )
 
 
 def _remembering(slowed: dict[str, str], show: Callable[[Progress], None]) -> Callable[[Progress], None]:

@@ -92,6 +92,11 @@ class _Restore:
                 f"The backup has no tablespace at {', '.join(self.unknown_locations)}.",
                 remedy=f"It has: {', '.join(t.location for t in self.locations) or 'none'}.",
             )
+        if relative := [t.location for t in self.record.snapshot.tablespaces if not Path(t.location).is_absolute()]:
+            raise RestoreRefused(
+                f"The backup has tablespaces in place, which a restore cannot put back: {', '.join(relative)}.",
+                remedy="Restore it by hand, as docs/format.md shows.",
+            )
         if not self.identities and any(part.key.endswith(".age") for part in self.record.parts):
             raise RestoreRefused(
                 f"Backup {self.record.backup_id} is encrypted.", remedy="Give the age identity that opens it."

@@ -33,20 +33,22 @@ class Readiness:
 
 
 def check(plan: BackupPlan, dsn: str, repository: Repository) -> Readiness:
-    """Ask the database and the repository whether a backup may begin; changes nothing in either."""
-    database = preflight(dsn)
-    size = database.content.size if database.content else None
-    return Readiness(
-        database, (*database.checks, *_repository_checks(plan, repository, size), *_encryption_checks(plan))
-    )
+    """Ask calendar, database and repository whether a backup may begin now; changes nothing in any of them."""
+    window = _window_check(plan, datetime.now(timezone.utc))
+    readiness = _check_all_but_the_window(plan, dsn, repository)
+    return Readiness(readiness.database, (window, *readiness.checks))
 
 
-def take_snapshot(plan: BackupPlan, dsn: str, repository: Repository) -> Snapshot:
+def take_snapshot(plan: BackupPlan, dsn: str, repository: Repository, *, outside_window: bool = False) -> Snapshot:
     """Check, then fix what the backup must contain, and open its attempt in the repository.
 
-    Raises :class:`PreflightFailed`, or :class:`PreflightNotYet` if waiting is all it takes.
+    Outside of the plan's windows not even the database is asked, unless with ``outside_window``. Raises
+    :class:`PreflightFailed`, or :class:`PreflightNotYet` if waiting is all it takes.
     """
-    readiness = check(plan, dsn, repository)
+    window = _window_check(plan, datetime.now(timezone.utc))
+    if window.status is CheckStatus.FAILED and not outside_window:
+        raise _error([window])
+    readiness = _check_all_but_the_window(plan, dsn, repository)
     if readiness.failed:
         raise _error(readiness.failed)
     cluster, content = readiness.database.cluster, readiness.database.content
@@ -84,6 +86,23 @@ def close_attempt(plan: BackupPlan, snapshot: Snapshot, repository: Repository, 
         return True
     repository.delete(key)
     return False
+
+
+def _check_all_but_the_window(plan: BackupPlan, dsn: str, repository: Repository) -> Readiness:
+    database = preflight(dsn)
+    size = database.content.size if database.content else None
+    own = [*_repository_checks(plan, repository, size), *_encryption_checks(plan)]
+    return Readiness(database, (*database.checks, *own))
+
+
+def _window_check(plan: BackupPlan, now: datetime) -> Check:
+    calendar = plan.calendar
+    windows = f"{calendar}, {calendar.tz}"
+    start = None if calendar.contains(now) else calendar.next_start(now)
+    if start is None:
+        return Check("off-peak window", CheckStatus.OK, f"it is inside of {windows}")
+    remedy = f"The next window opens {start:%a %Y-%m-%d %H:%M %Z}."
+    return Check("off-peak window", CheckStatus.FAILED, f"It is outside of {windows}.", remedy, transient=True)
 
 
 def _repository_checks(plan: BackupPlan, repository: Repository, size: int | None) -> list[Check]:

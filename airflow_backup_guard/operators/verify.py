@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
-from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from airflow_backup_guard.engine.stop import Stop
 from airflow_backup_guard.hooks.backup_guard import BackupGuardHook
@@ -54,7 +54,8 @@ class BackupVerifyOperator(BaseOperator):
         if result.verdict not in trusted:
             problem = f"Backup {result.backup_id} is {result.verdict.value}: {'; '.join(result.problems[:3])}."
             context["ti"].xcom_push(key=PROBLEM_KEY, value=problem)
-            raise AirflowFailException(problem)
+            # What is damaged stays so; what could not be read may be readable at the next try.
+            raise (AirflowFailException if result.verdict is Verdict.DAMAGED else AirflowException)(problem)
         return dump_plain(result)
 
     def on_kill(self) -> None:

@@ -98,11 +98,13 @@ def preflight(dsn: str) -> Preflight:
             if identity is None:
                 return Preflight(tuple(checks))
             content_row = cursor.execute(_CONTENT).fetchone() or {}
+            tablespaces = tuple(Tablespace(**row) for row in cursor.execute(_TABLESPACES))
+            checks.append(_tablespaces(tablespaces))
             content = Content(
                 lsn=LSN.parse(content_row["lsn"]),
                 size=content_row["size"],
                 databases=tuple(Database(**row) for row in cursor.execute(_DATABASES)),
-                tablespaces=tuple(Tablespace(**row) for row in cursor.execute(_TABLESPACES)),
+                tablespaces=tablespaces,
             )
     except BackupGuardError as error:
         return Preflight((_failed("connection", error),))
@@ -226,6 +228,14 @@ def _other_backups(others: list[dict[str, Any]]) -> Check:
         "Wait for it to end, or ask its owner to stop it.",
         transient=True,
     )
+
+
+def _tablespaces(tablespaces: tuple[Tablespace, ...]) -> Check:
+    in_place = [tablespace.name for tablespace in tablespaces if not tablespace.location.startswith("/")]
+    if not in_place:
+        return Check("tablespaces", CheckStatus.OK, f"{len(tablespaces)} beside the data directory")
+    detail = f"In-place tablespaces (a developers' option) cannot be backed up whole: {', '.join(in_place)}."
+    return Check("tablespaces", CheckStatus.FAILED, detail, "Move them to a location of their own.")
 
 
 def _settings(row: dict[str, Any]) -> list[Check]:

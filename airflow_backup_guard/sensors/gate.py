@@ -43,11 +43,15 @@ class Gate(BaseSensorOperator):
         """Look; if the gate is closed, wait in the way that the task was set up for."""
         if not self.deferrable:
             return super().execute(context)
-        return self._wait_until(timezone.utcnow() + timedelta(seconds=self.timeout), context)
+        return self._wait_until(self._new_deadline(), context)
 
-    def execute_complete(self, context: Context, event: Any, deadline: str) -> Any:
+    def execute_complete(self, context: Context, event: Any, deadline: str | None = None) -> Any:
         """Look again after the trigger fired: it may have fired a while ago."""
-        return self._wait_until(datetime.fromisoformat(deadline), context)
+        # `airflow dags test` resumes with the event alone, and drops everything else that was passed along.
+        return self._wait_until(datetime.fromisoformat(deadline) if deadline else self._new_deadline(), context)
+
+    def _new_deadline(self) -> datetime:
+        return timezone.utcnow() + timedelta(seconds=self.timeout)
 
     def _wait_until(self, deadline: datetime, context: Context) -> Any:
         answer = self.poke(context)

@@ -9,9 +9,11 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import boto3
+import pendulum
 import pytest
 from moto.server import ThreadedMotoServer
 
+from airflow_backup_guard.core import OffPeakCalendar
 from airflow_backup_guard.core.check import CheckStatus
 from airflow_backup_guard.core.verification import Verdict
 from airflow_backup_guard.engine import snapshot as snapshot_module
@@ -211,3 +213,26 @@ def test_a_repository_that_fills_up_fails_the_copy_and_is_emptied(
         subprocess.run(["umount", str(folder)], check=True)
         folder.rmdir()
     assert slots(server) == 0
+
+
+def test_a_backup_outside_of_its_window_is_refused(guard_dsn: str, tmp_path: Path) -> None:
+    """The snapshot asks the calendar itself: a task that was queued or retried for hours must not begin at noon."""
+    now = pendulum.now("UTC")
+    closed = f"daily {now.add(hours=6):%H:00}-{now.add(hours=7):%H:00}"
+    plan = plan_for(tmp_path / "backups", calendar=OffPeakCalendar.parse(closed, tz="UTC"))
+    repository = open_repository(plan.repository)
+    with pytest.raises(PreflightNotYet, match=r"off-peak window: It is outside of daily.*The next window opens"):
+        take_snapshot(plan, guard_dsn, repository)
+    assert take_snapshot(plan, guard_dsn, repository, outside_window=True).plan_name == "shop"
+
+
+def test_in_place_tablespaces_are_refused(
+    new_server: Callable[..., LocalServer], role_dsn: RoleDsn, tmp_path: Path
+) -> None:
+    """PostgreSQL 15 leaves their files out of a base backup, so that one would look whole and not be."""
+    server = new_server(settings={"allow_in_place_tablespaces": "on"})
+    server.sql("CREATE TABLESPACE inside LOCATION ''")
+    with pytest.raises(PreflightFailed, match=r"In-place tablespaces.*inside"):
+        take_snapshot(
+            plan_for(tmp_path / "backups"), role_dsn(server), open_repository((tmp_path / "backups").as_uri())
+        )

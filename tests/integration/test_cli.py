@@ -265,7 +265,7 @@ def test_a_backup_waits_for_its_window(guard: Guard, tmp_path: Path, repository:
     arguments = ("backup", "--dsn", "host=127.0.0.1 port=1", "--plan", str(plan))
     done = guard(*arguments)
     assert done.status == 1
-    assert f"next one starts at {yesterday + timedelta(days=7):%a %Y-%m-%d} 01:00 UTC" in done.err
+    assert f"next window opens {yesterday + timedelta(days=7):%a %Y-%m-%d} 01:00 UTC" in done.err
     error = guard(*arguments, "--json").document["error"]
     assert error["retryable"] is True
     assert "connection" in guard(*arguments, "--outside-window").err
