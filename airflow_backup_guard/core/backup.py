@@ -6,6 +6,7 @@ Keys below a repository's root::
     attempts/<plan>/<backup_id>.json       written by the snapshot, removed once the record is there
     backups/<plan>/<backup_id>/…           the archives, backup_manifest, WAL and telemetry
     verifications/<plan>/<backup_id>.json  the latest verification
+    control/<plan>/<backup_id>/…           orders to a copy that runs; see :mod:`.control`
 
 Kinds come first so that one listing of a short prefix finds every backup of every plan.
 """

@@ -8,9 +8,15 @@ from enum import Enum
 from airflow_backup_guard.core.load import Assessment, LoadLevel
 from airflow_backup_guard.core.units import Rate
 
-# Additive rise and multiplicative fall, as in RFC 5681: a copy gives way in two samples and comes back in ten.
+# Commits may take this many times what they take without the copy. The law steers towards it from both sides, so this
+# is what an application feels of a backup that would go faster if it could.
+TARGET_STRAIN = 1.15
+# Additive rise and multiplicative fall, in proportion to the distance from the target, as in LEDBAT (RFC 6817).
 _RISE = 0.1
+_LEAST_RISE = 0.02
 _FALL = 0.5
+# A copy that does not use what it may has nothing to learn from being allowed more.
+_USED = 0.9
 # Resuming below 0.7 of the limit, not at it, keeps a load that sits at the limit from flapping.
 _RELIEF = 0.7
 _CALM_SAMPLES = 3
@@ -41,12 +47,16 @@ class Pace:
         return cls(floor, ceiling, floor, PaceState.THROTTLED, "it starts at its floor")
 
 
-def decide(pace: Pace, assessment: Assessment) -> Pace:
-    """The pace after one more assessment.
+def decide(pace: Pace, assessment: Assessment, *, strain: float | None = 1.0, used: float = 1.0) -> Pace:
+    """The pace for the next second.
 
-    Critical load pauses at once; unknown load falls to the floor at once; high load halves the rate; normal load
-    raises it by a tenth of the ceiling. A paused copy resumes, from the floor, after three samples in a row
-    in which every signal is below 0.7 of its limit.
+    Limits first: critical load pauses at once; unknown load falls to the floor at once; high load halves the rate. A
+    paused copy resumes, from the floor, after three decisions in a row in which every signal is below 0.7 of its limit.
+
+    Within the limits the rate follows ``strain``, what commits take now as a multiple of what they take without the
+    copy: it rises by up to a tenth while strain is below :data:`TARGET_STRAIN`, and falls by up to a
+    half above it. It does not rise while strain is not known (None), or when less than nine tenths of what was
+    allowed since the last decision were ``used``.
     """
     reason = str(assessment.deciding)
     if assessment.level is LoadLevel.CRITICAL:
@@ -63,7 +73,13 @@ def decide(pace: Pace, assessment: Assessment) -> Pace:
     if assessment.level is LoadLevel.HIGH:
         rate = Rate(max(pace.floor, pace.rate * _FALL))
         return replace(pace, rate=rate, state=PaceState.THROTTLED, reason=reason)
-    rate = Rate(min(pace.ceiling, pace.rate + pace.ceiling * _RISE))
+    error = 0.0 if strain is None else max(-1.0, min(1.0, (TARGET_STRAIN - strain) / (TARGET_STRAIN - 1)))
+    if error < 0:
+        rate = Rate(max(pace.floor, pace.rate * (1 + _FALL * error)))
+        reason = f"commits take {strain:.1f} times what they take without the copy, above {TARGET_STRAIN}"
+        return replace(pace, rate=rate, state=PaceState.THROTTLED, reason=reason)
+    step = max(_RISE * pace.rate, _LEAST_RISE * pace.ceiling)
+    rate = Rate(min(pace.ceiling, pace.rate + (step * error if used >= _USED else 0.0)))
     if rate == pace.ceiling:
         return replace(pace, rate=rate, state=PaceState.RUNNING, reason="load is within limits")
     # The reason stays that of the fall: it is why the copy is still below its rate.

@@ -17,6 +17,7 @@ from airflow_backup_guard.core.load import Assessment
 from airflow_backup_guard.core.pace import Pace
 from airflow_backup_guard.core.plan import BackupPlan
 from airflow_backup_guard.core.wal import LSN
+from airflow_backup_guard.engine import control
 from airflow_backup_guard.engine.parts import PartStore, PartWriter
 from airflow_backup_guard.engine.snapshot import close_attempt
 from airflow_backup_guard.engine.stop import Stop
@@ -77,7 +78,7 @@ def copy(
 
 def _clean_up(plan: BackupPlan, snapshot: Snapshot, repository: Repository, error: BaseException) -> None:
     try:
-        close_attempt(plan, snapshot, repository, str(error) or type(error).__name__)
+        close_attempt(plan, snapshot, repository, str(error) or type(error).__name__, for_retry=True)
     except BackupGuardError as left:
         # The first error is the one that a person needs; what is left is invisible, and the next copy sweeps it.
         _log.warning("What was stored of %s could not be removed yet: %s", snapshot.backup_id, left)
@@ -103,6 +104,7 @@ class _Copy:
         self.baseline_seconds = baseline_seconds
         self.store = PartStore(repository, plan, snapshot.backup_id)
         self.throttle = Throttle(Pace.start(plan.min_rate, plan.max_rate), stop)
+        self.control = control.ControlWatch(repository, plan.name, snapshot.backup_id, self.throttle, stop)
         self.telemetry = Telemetry()
         self.parts: list[StoredPart] = []
         self.done = 0
@@ -111,17 +113,19 @@ class _Copy:
 
     def run(self) -> BackupRecord:
         application = f"backup_guard/{self.snapshot.backup_id}"
-        with closing(ReplicationConnection(self.dsn, application)) as wal_connection:
+        with self.control, closing(ReplicationConnection(self.dsn, application)) as wal_connection:
             self._identify(wal_connection)
             hold_cluster(wal_connection, self.stop.check)
             self._sweep()
             self.store.clear()
-            monitor = LoadMonitor(self.dsn, self.plan.limits, self.throttle, self._on_load)
+            self._reopen()
+            self.control.start()
+            monitor = LoadMonitor(self.dsn, self.plan.limits, self.throttle, lambda: self.done, self._on_load)
             with ExitStack() as stack:
                 stack.enter_context(monitor)
                 self.stop.wait(self.baseline_seconds)
                 started_at = datetime.now(timezone.utc)
-                monitor.phase = Phase.DURING
+                monitor.enter(Phase.DURING)
                 stream = self._open(stack, application, wal_connection)
                 first_byte_at = datetime.now(timezone.utc)
                 self._receive(stream)
@@ -130,11 +134,12 @@ class _Copy:
                 assert self.wal is not None  # noqa: S101  # _open made it
                 self.parts += self.wal.finish(end_lsn)
                 ended_at = datetime.now(timezone.utc)
-                monitor.phase = Phase.AFTER
+                monitor.enter(Phase.AFTER)
                 self.stop.wait(self.baseline_seconds)
                 with self.store.writer("telemetry", "telemetry", "telemetry.jsonl") as writer:
                     writer.write(self.telemetry.content())
                     self.parts.append(writer.commit())
+                self.control.end()
                 self._keep_going()
                 record = BackupRecord(
                     format=backup.FORMAT,
@@ -153,6 +158,7 @@ class _Copy:
                 key = backup.record_key(self.plan.name, self.snapshot.backup_id)
                 self.repository.put(key, backup.dump(record), if_absent=True)
         self.repository.delete(backup.attempt_key(self.plan.name, self.snapshot.backup_id))
+        control.clear(self.repository, self.plan.name, self.snapshot.backup_id)
         return record
 
     def _identify(self, connection: ReplicationConnection) -> None:
@@ -167,6 +173,7 @@ class _Copy:
 
     def _sweep(self) -> None:
         """Remove what dead copies of this cluster left: none of them can be alive, as the cluster is ours now."""
+        control.sweep(self.repository, self.plan.name, self.snapshot.backup_id)
         for found in list(self.repository.list(backup.attempts_prefix(self.plan.name))):
             attempt = backup.load(Attempt, read_whole(self.repository, found.key), found.key)
             other = attempt.snapshot
@@ -177,6 +184,11 @@ class _Copy:
             prefix = backup.parts_prefix(self.plan.name, other.backup_id)
             if same and (any(self.repository.list(prefix)) or self.repository.abort_writes(prefix)):
                 close_attempt(self.plan, other, self.repository, "its worker died in mid-copy")
+
+    def _reopen(self) -> None:
+        """Say that the attempt is under way, also where an earlier try of it has failed."""
+        attempt = backup.dump(Attempt(backup.FORMAT, self.snapshot))
+        self.repository.put(backup.attempt_key(self.plan.name, self.snapshot.backup_id), attempt)
 
     def _open(self, stack: ExitStack, application: str, wal_connection: ReplicationConnection) -> BaseBackup:
         connection = stack.enter_context(closing(ReplicationConnection(self.dsn, application)))

@@ -11,36 +11,56 @@ import time
 from array import array
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from enum import Enum
 from types import TracebackType
 
 from airflow_backup_guard.core.backup import Impact, Latency, Pause
-from airflow_backup_guard.core.load import Assessment, LoadLimits, LoadSample, assess
+from airflow_backup_guard.core.control import Orders, obey
+from airflow_backup_guard.core.load import Assessment, LoadLevel, LoadLimits, LoadSample, assess
 from airflow_backup_guard.core.pace import Pace, PaceState, TokenBucket, decide
+from airflow_backup_guard.core.strain import Strain
 from airflow_backup_guard.engine.stop import Stop
 from airflow_backup_guard.postgres.probe import LoadProbe
 
-_SAMPLE_SECONDS = 0.5
+_SAMPLE_SECONDS = 0.1
+_DECISION_SECONDS = 1.0
 _OVERDUE_SECONDS = 2.0
 _SLICE_SECONDS = 0.1
 
 
 class Throttle:
-    """Lets a reader spend bytes at the pace that was set last. Safe for one reader and one setter."""
+    """Lets a reader spend bytes at the pace that the load allows, lowered to what people ordered.
+
+    Safe for one reader, one setter of the pace and one of the orders. ``pace`` is what holds of both: it is for those
+    who tell what goes on, and not for the control law, which goes on from its own last decision.
+    """
 
     def __init__(self, pace: Pace, stop: Stop) -> None:
         self._stop = stop
         self._lock = threading.Lock()
         self._changed = threading.Event()
         self._bucket = TokenBucket(pace.rate, time.monotonic())
+        self._allowed = pace
+        self._orders = Orders()
         self.pace = pace
 
     def set_pace(self, pace: Pace) -> None:
-        """Change the pace; a reader that waits is woken."""
+        """Change what the load allows; a reader that waits is woken."""
         with self._lock:
-            self.pace = pace
-            self._bucket.set_rate(pace.rate, time.monotonic())
+            self._allowed = pace
+            self._combine()
+
+    def set_orders(self, orders: Orders) -> None:
+        """Change what was ordered; a reader that waits is woken."""
+        with self._lock:
+            self._orders = orders
+            self._combine()
+
+    def _combine(self) -> None:
+        self.pace = obey(self._allowed, self._orders)
+        self._bucket.set_rate(self.pace.rate, time.monotonic())
         self._changed.set()
 
     def spend(self, size: int) -> None:
@@ -69,20 +89,37 @@ Listener = Callable[[datetime, Phase, Assessment, Pace], None]
 
 
 class LoadMonitor(AbstractContextManager["LoadMonitor"]):
-    """Samples the load twice a second from entry to exit, sets the throttle's pace, and keeps the account of both."""
+    """Samples the load ten times a second from entry to exit, sets the throttle's pace, and keeps the account of both.
 
-    def __init__(self, dsn: str, limits: LoadLimits, throttle: Throttle, listener: Listener | None = None) -> None:
+    Critical and unknown load act on the throttle at once; the rate follows the strain once a second.
+    """
+
+    def __init__(
+        self,
+        dsn: str,
+        limits: LoadLimits,
+        throttle: Throttle,
+        bytes_read: Callable[[], int],
+        listener: Listener = lambda now, phase, assessment, pace: None,
+    ) -> None:
+        """``bytes_read`` tells how much the copy has read so far; ``listener`` hears of every decision."""
         self._dsn = dsn
         self._limits = limits
         self._throttle = throttle
+        self._bytes_read = bytes_read
         self._listener = listener
         self._ending = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._watch()), name="load-monitor", daemon=True)
         self._latencies = {phase: array("d") for phase in Phase}
         self._seconds = dict.fromkeys(PaceState, 0.0)
         self._pauses: list[Pause] = []
-        self._decided_at = time.monotonic()
-        self.phase = Phase.BEFORE
+        self._strain = Strain()
+        self._pace = throttle.pace
+        self._worst: Assessment | None = None
+        self._accounted_at = self._decided_at = time.monotonic()
+        self._bytes_at_decision = 0
+        self._allowed = 0.0
+        self._phase = Phase.BEFORE
 
     def __enter__(self) -> LoadMonitor:
         self._thread.start()
@@ -93,6 +130,12 @@ class LoadMonitor(AbstractContextManager["LoadMonitor"]):
     ) -> None:
         self._ending.set()
         self._thread.join()
+
+    def enter(self, phase: Phase) -> None:
+        """The backup is in its next phase."""
+        if phase is Phase.DURING:
+            self._strain.begin(time.monotonic())
+        self._phase = phase
 
     def impact(self) -> Impact:
         """The account so far; complete once the monitor has ended."""
@@ -118,32 +161,48 @@ class LoadMonitor(AbstractContextManager["LoadMonitor"]):
                     if probe.connected and waited > overdue:
                         # A commit that has not ended yet is at least as slow as the time that we wait for it.
                         late = {"commit_latency": waited}
-                        self._decide(LoadSample(datetime.now(timezone.utc), late, {}))
+                        self._take(LoadSample(datetime.now(timezone.utc), late, {}))
                     elif not probe.connected and waited > _OVERDUE_SECONDS:
-                        self._decide(LoadSample.failed(datetime.now(timezone.utc), "the probe cannot connect"))
+                        self._take(LoadSample.failed(datetime.now(timezone.utc), "the probe cannot connect"))
                 sample = sampling.result()
-                if "commit_latency" in sample.values:
-                    self._latencies[self.phase].append(sample.values["commit_latency"])
-                self._decide(sample)
+                if (latency := sample.values.get("commit_latency")) is not None:
+                    self._latencies[self._phase].append(latency)
+                    out_of_the_way = self._phase is not Phase.DURING or self._throttle.pace.rate <= self._pace.floor
+                    self._strain.add(time.monotonic(), latency, out_of_the_way=out_of_the_way)
+                self._take(sample)
                 while time.monotonic() - began < _SAMPLE_SECONDS and not self._ending.is_set():
-                    await asyncio.sleep(0.05)
+                    await asyncio.sleep(_SAMPLE_SECONDS / 5)
 
-    def _decide(self, sample: LoadSample) -> None:
+    def _take(self, sample: LoadSample) -> None:
+        now = time.monotonic()
         before = self._throttle.pace
+        self._allowed += before.rate * (now - self._accounted_at)
         assessment = assess(sample, self._limits)
-        pace = decide(before, assessment)
-        self._account(sample.taken_at, before, pace)
+        if self._worst is None or assessment.level.severity > self._worst.level.severity:
+            self._worst = assessment
+        if assessment.level in (LoadLevel.CRITICAL, LoadLevel.UNKNOWN) or now - self._decided_at >= _DECISION_SECONDS:
+            self._decide(now)
+        pace = self._pace
+        if self._strain.make_way(now) and self._phase is Phase.DURING:
+            pace = replace(pace, rate=min(pace.rate, pace.floor), reason="it makes way to measure the baseline anew")
+        self._account(sample.taken_at, now, before, pace)
         self._throttle.set_pace(pace)
-        if self._listener is not None:
-            self._listener(sample.taken_at, self.phase, assessment, pace)
+        self._listener(sample.taken_at, self._phase, assessment, pace)
 
-    def _account(self, now: datetime, before: Pace, pace: Pace) -> None:
-        seconds, self._decided_at = time.monotonic() - self._decided_at, time.monotonic()
-        if self.phase is not Phase.DURING:
+    def _decide(self, now: float) -> None:
+        assert self._worst is not None  # noqa: S101  # _take has set it
+        done = self._bytes_read()
+        used = (done - self._bytes_at_decision) / self._allowed if self._allowed else 0.0
+        self._pace = decide(self._pace, self._worst, strain=self._strain.value(now), used=used)
+        self._decided_at, self._bytes_at_decision, self._allowed, self._worst = now, done, 0.0, None
+
+    def _account(self, taken_at: datetime, now: float, before: Pace, pace: Pace) -> None:
+        seconds, self._accounted_at = now - self._accounted_at, now
+        if self._phase is not Phase.DURING:
             return
         self._seconds[before.state] += seconds
         if before.state is PaceState.PAUSED and self._pauses:
             began_at = self._pauses[-1].began_at
-            self._pauses[-1] = Pause(began_at, (now - began_at) / timedelta(seconds=1), self._pauses[-1].reason)
+            self._pauses[-1] = Pause(began_at, (taken_at - began_at) / timedelta(seconds=1), self._pauses[-1].reason)
         if pace.state is PaceState.PAUSED and before.state is not PaceState.PAUSED:
-            self._pauses.append(Pause(now, 0.0, pace.reason))
+            self._pauses.append(Pause(taken_at, 0.0, pace.reason))

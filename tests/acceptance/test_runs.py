@@ -35,17 +35,13 @@ def test_the_example_dag_makes_a_verified_backup(airflow: Airflow) -> None:
     assert "≤ 25.0 ms" in airflow.returned(run, "write_load")["text"]
 
 
-def task_process(airflow: Airflow) -> psutil.Process:
-    """The worker's process that copies: the one that holds the replication connection."""
-    (port, *_) = airflow.server.sql("SELECT client_port FROM pg_stat_replication WHERE state = 'backup'").split()
-    for process in psutil.process_iter():
-        try:
-            connections = process.net_connections(kind="tcp")
-        except psutil.Error:
-            continue
-        if any(end.laddr.port == int(port) for end in connections if end.status == "ESTABLISHED"):
+def task_process(airflow: Airflow, run: str) -> psutil.Process:
+    """The process that runs the copy's ``execute``; Airflow writes the task instance's id into its title."""
+    task_id = airflow.api("GET", f"{run}/taskInstances/copy")["id"]
+    for process in psutil.process_iter(["cmdline"]):
+        if f"airflow worker -- {task_id}" in " ".join(process.info["cmdline"] or ()):
             return process
-    raise AssertionError("nobody holds the connection")
+    raise AssertionError(f"no process runs {task_id}")
 
 
 def copying(airflow: Airflow) -> str:
@@ -63,12 +59,12 @@ def mark_failed(airflow: Airflow, run: str) -> None:
 
 def terminate(airflow: Airflow, run: str) -> None:
     """What Kubernetes or an operator does."""
-    task_process(airflow).send_signal(signal.SIGTERM)
+    task_process(airflow, run).send_signal(signal.SIGTERM)
 
 
 def kill(airflow: Airflow, run: str) -> None:
     """What the kernel does when memory runs out."""
-    os.kill(task_process(airflow).pid, signal.SIGKILL)
+    os.kill(task_process(airflow, run).pid, signal.SIGKILL)
 
 
 @pytest.mark.parametrize("end", [mark_failed, terminate, kill], ids=lambda end: end.__name__)

@@ -18,7 +18,7 @@ from airflow_backup_guard.repository import open_repository
 from airflow_backup_guard.repository.base import Repository
 
 ALWAYS = OffPeakCalendar.parse("daily 00:00-24:00", tz="UTC")
-BASELINE_SECONDS = 0.2
+BASELINE_SECONDS = 0.5
 
 
 def plan_for(folder: Path, **values: Any) -> BackupPlan:

@@ -277,7 +277,8 @@ def test_a_backup_waits_for_its_window(guard: Guard, tmp_path: Path, repository:
 def test_an_empty_repository_is_no_failure(guard: Guard, repository: str) -> None:
     """It says so, and exits with 0."""
     done = guard("list", "--repository", repository)
-    assert (done.status, done.out.split()) == (0, f"{repository} has no backup.".split())
+    # A long path is broken where the terminal ends.
+    assert (done.status, "".join(done.out.split())) == (0, f"{repository} has no backup.".replace(" ", ""))
     assert guard("list", "--repository", repository, "--json").document["backups"] == []
 
 

@@ -1,0 +1,92 @@
+"""How much slower commits are than they would be without the copy: the delay that the control law steers by.
+
+Medians on both sides, because single commits differ by more than a backup does. The baseline ages, as the application's
+own load changes under a copy of hours: every so often the copy makes way for two seconds, and it is measured anew.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from statistics import median
+
+_WINDOW_SECONDS = 3.0
+_FEWEST_SAMPLES = 3
+# What a copy set in motion (writes that the kernel holds, a queue at the disk) takes a moment to go away.
+_SETTLE_SECONDS = 1.0
+_MEASURE_SECONDS = 2.5
+_REFRESH_SECONDS = 45.0
+# Commits that are faster than without a copy mean that the application does less now than when that was measured.
+_OUTDATED_STRAIN = 0.8
+_REFRESH_AT_MOST_EVERY_SECONDS = 10.0
+# A new measurement that is off by more than noise replaces the old one; otherwise both count, against the noise.
+_NOISE = 1.3
+_BASELINE_SAMPLES = 40
+# Nobody feels half a millisecond, and on a fast disk it would be several times the baseline.
+_UNFELT_SECONDS = 0.0005
+
+
+class Strain:
+    """Collects commit latencies in seconds; times in seconds of any monotonic clock, passed in."""
+
+    def __init__(self) -> None:
+        self._recent: deque[tuple[float, float]] = deque()
+        self._clean: deque[float] = deque(maxlen=_BASELINE_SAMPLES)
+        self._new: list[float] = []
+        self._out_of_the_way_since: float | None = None
+        self._refreshed_at: float | None = None
+        self._refreshing_since: float | None = None
+
+    @property
+    def baseline(self) -> float | None:
+        """Median latency while the copy was out of the way, in seconds; None until it was measured."""
+        return median(self._clean) if len(self._clean) >= _FEWEST_SAMPLES else None
+
+    def add(self, now: float, latency: float, *, out_of_the_way: bool) -> None:
+        """One commit took ``latency``; ``out_of_the_way`` while the copy reads nothing, or no more than its floor."""
+        self._recent.append((now, latency))
+        while self._recent[0][0] < now - _WINDOW_SECONDS:
+            self._recent.popleft()
+        if self._refreshed_at is None:
+            self._clean.append(latency)  # there is no copy yet, and nothing that would have to settle
+        elif not out_of_the_way:
+            self._out_of_the_way_since = None
+        elif self._out_of_the_way_since is None:
+            self._out_of_the_way_since = now
+        elif now - self._out_of_the_way_since >= _SETTLE_SECONDS:
+            self._new.append(latency)
+
+    def begin(self, now: float) -> None:
+        """The copy begins: what was measured until now is its baseline."""
+        self._refreshed_at = now
+
+    def value(self, now: float) -> float | None:
+        """Latency over the last three seconds as a multiple of the baseline; None if either is not known."""
+        recent = [latency for at, latency in self._recent if at >= now - _WINDOW_SECONDS]
+        baseline = self.baseline
+        if baseline is None or len(recent) < _FEWEST_SAMPLES:
+            return None
+        return (median(recent) + _UNFELT_SECONDS) / (baseline + _UNFELT_SECONDS)
+
+    def make_way(self, now: float) -> bool:
+        """True while the copy shall stay at its floor, for the baseline to be measured anew."""
+        if self._refreshed_at is None:
+            return False
+        if self._refreshing_since is None and self._is_due(now - self._refreshed_at, self.value(now)):
+            self._refreshing_since = now
+        if self._refreshing_since is not None and now - self._refreshing_since >= _MEASURE_SECONDS:
+            self._renew()
+            self._refreshing_since, self._refreshed_at = None, now
+        return self._refreshing_since is not None
+
+    def _is_due(self, age: float, strain: float | None) -> bool:
+        outdated = strain is None or strain < _OUTDATED_STRAIN
+        return age >= (_REFRESH_AT_MOST_EVERY_SECONDS if outdated else _REFRESH_SECONDS)
+
+    def _renew(self) -> None:
+        baseline = self.baseline
+        if baseline is not None and len(self._new) >= _FEWEST_SAMPLES:
+            ratio = (median(self._new) + _UNFELT_SECONDS) / (baseline + _UNFELT_SECONDS)
+            if not 1 / _NOISE < ratio < _NOISE:
+                self._clean.clear()
+        self._clean.extend(self._new)
+        self._new.clear()
