@@ -82,8 +82,16 @@ class ExtraMissing(BackupGuardError):
     """An optional dependency that this call needs is not installed."""
 
 
+class BudgetSpent(BackupGuardError):
+    """The copy took longer, or was paused for longer, than its plan allows, or its window ended."""
+
+
 class BackupMissing(BackupGuardError):
     """No backup by this id or description is visible in the repository."""
+
+
+class BackupNotRunning(BackupGuardError):
+    """An order was given to a backup that has ended, or never began."""
 
 
 class BackupStopped(BackupGuardError):

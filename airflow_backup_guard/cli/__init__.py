@@ -1,4 +1,4 @@
-"""The command ``backup-guard``: checks, backs up, lists, verifies and restores, with no Airflow about."""
+"""The command ``backup-guard``: checks, backs up, controls, lists, verifies, restores, with no Airflow about."""
 
 from __future__ import annotations
 
@@ -58,6 +58,10 @@ def _run(arguments: argparse.Namespace) -> Answer:
             from airflow_backup_guard.cli.catalog import list_backups as run
         case "show":
             from airflow_backup_guard.cli.catalog import show as run
+        case "running":
+            from airflow_backup_guard.cli.control import show_running as run
+        case "pause" | "resume" | "limit" | "stop":
+            from airflow_backup_guard.cli.control import give_order as run
         case "verify":
             from airflow_backup_guard.cli.verify import run
         case _:

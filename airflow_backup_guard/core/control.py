@@ -61,7 +61,7 @@ class Order:
         done = {
             Action.PAUSE: "paused",
             Action.RESUME: "resumed",
-            Action.LIMIT: f"limited to {self.rate}" if self.rate else "limit lifted",
+            Action.LIMIT: f"limited to {self.rate}" if self.max_rate else "limit lifted",
             Action.STOP: "stopped",
         }
         return f"{done[self.action]} by {self.origin}"

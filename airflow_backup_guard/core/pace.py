@@ -47,7 +47,9 @@ class Pace:
         return cls(floor, ceiling, floor, PaceState.THROTTLED, "it starts at its floor")
 
 
-def decide(pace: Pace, assessment: Assessment, *, strain: float | None = 1.0, used: float = 1.0) -> Pace:
+def decide(
+    pace: Pace, assessment: Assessment, *, strain: float | None = 1.0, used: float = 1.0, required: Rate | None = None
+) -> Pace:
     """The pace for the next second.
 
     Limits first: critical load pauses at once; unknown load falls to the floor at once; high load halves the rate. A
@@ -57,7 +59,19 @@ def decide(pace: Pace, assessment: Assessment, *, strain: float | None = 1.0, us
     copy: it rises by up to a tenth while strain is below :data:`TARGET_STRAIN`, and falls by up to a
     half above it. It does not rise while strain is not known (None), or when less than nine tenths of what was
     allowed since the last decision were ``used``.
+
+    ``required`` is the rate that a plan puts before the load: unless that is critical or unknown, or the copy paused,
+    the rate does not stay below it (nor does it exceed the ceiling for it).
     """
+    law = _follow_load(pace, assessment, strain, used)
+    wanted = min(required or pace.floor, pace.ceiling)
+    if wanted <= law.rate or law.state is PaceState.PAUSED or assessment.level is LoadLevel.UNKNOWN:
+        return law
+    reason = f"its window comes first, and it takes {wanted} to be done within it; else: {law.reason}"
+    return replace(law, rate=Rate(wanted), state=PaceState.THROTTLED, reason=reason)
+
+
+def _follow_load(pace: Pace, assessment: Assessment, strain: float | None, used: float) -> Pace:
     reason = str(assessment.deciding)
     if assessment.level is LoadLevel.CRITICAL:
         return replace(pace, rate=pace.floor, state=PaceState.PAUSED, reason=reason, calm_samples=0)

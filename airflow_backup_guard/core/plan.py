@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
+from enum import Enum
 from typing import Any
 
 import attrs
@@ -51,6 +52,29 @@ def _quiet_for(value: Any) -> timedelta:
     return parse_duration(value, "quiet_for")
 
 
+def _max_pause(value: Any) -> timedelta:
+    return parse_duration(value, "max_pause")
+
+
+def _max_duration(value: Any) -> timedelta:
+    return parse_duration(value, "max_duration")
+
+
+class AtWindowEnd(str, Enum):
+    """What becomes of a copy that is not done when its off-peak window ends."""
+
+    FINISH = "finish"
+    FLOOR = "floor"
+    STOP = "stop"
+
+
+def _at_window_end(value: Any) -> AtWindowEnd:
+    try:
+        return AtWindowEnd(value)
+    except ValueError:
+        raise InvalidPlan("at_window_end", value, '"finish", "floor" or "stop"') from None
+
+
 def _recipients(value: Any) -> tuple[str, ...]:
     keys = tuple(value) if isinstance(value, Iterable) and not isinstance(value, str) else (None,)
     if not all(isinstance(key, str) and key.startswith("age1") for key in keys):
@@ -71,6 +95,12 @@ class BackupPlan:
     :param max_rate: the most a copy reads from the database, as ``"100MB/s"``
     :param min_rate: what it falls to when load is critical or unknown; never zero, as a copy that stops reading
         is cut off by the server's ``tcp_user_timeout``
+    :param at_window_end: ``"finish"`` lets a copy go on when its window ends, ``"floor"`` lets it go on at ``min_rate``
+        only, ``"stop"`` ends it
+    :param window_first: True reads at least as fast as it takes to be done within the window, whatever commits feel,
+        up to ``max_rate`` and as long as no load is critical or unknown; False lets the load decide alone
+    :param max_pause: a load that keeps the copy paused for longer ends it
+    :param max_duration: a copy that takes longer ends
     :param checkpoint: ``"spread"`` waits for a gentle checkpoint, ``"fast"`` forces one and its burst of I/O
     :param compression_level: of zstd, 1 (fast) to 19 (small)
     :param recipients: age public keys that backups are encrypted to; needs the extra ``age``
@@ -84,6 +114,10 @@ class BackupPlan:
     quiet_for: timedelta = attrs.field(default=timedelta(seconds=30), converter=_quiet_for)
     max_rate: Rate = attrs.field(default=Rate.parse("100MB/s"), converter=_max_rate)
     min_rate: Rate = attrs.field(default=Rate.parse("1MB/s"), converter=_min_rate)
+    at_window_end: AtWindowEnd = attrs.field(default=AtWindowEnd.FLOOR, converter=_at_window_end)
+    window_first: bool = attrs.field(default=False)
+    max_pause: timedelta = attrs.field(default=timedelta(hours=1), converter=_max_pause)
+    max_duration: timedelta = attrs.field(default=timedelta(hours=24), converter=_max_duration)
     checkpoint: str = attrs.field(default="spread")
     compression_level: int = attrs.field(default=3)
     recipients: tuple[str, ...] = attrs.field(default=(), converter=_recipients)
@@ -106,6 +140,11 @@ class BackupPlan:
     def _check_repository(self, attribute: Any, value: Any) -> None:
         parse_repository_url(value)
 
+    @window_first.validator
+    def _check_window_first(self, attribute: Any, value: Any) -> None:
+        if not isinstance(value, bool):
+            raise InvalidPlan("window_first", value, "True or False")
+
     @checkpoint.validator
     def _check_checkpoint(self, attribute: Any, value: Any) -> None:
         if value not in ("spread", "fast"):
@@ -127,6 +166,9 @@ class BackupPlan:
             "calendar": self.calendar.to_dict(),
             "limits": self.limits.to_dict(),
             "quiet_for": format_duration(self.quiet_for),
+            "at_window_end": self.at_window_end.value,
+            "max_pause": format_duration(self.max_pause),
+            "max_duration": format_duration(self.max_duration),
             "max_rate": f"{int(self.max_rate)}B/s",
             "min_rate": f"{int(self.min_rate)}B/s",
             "recipients": list(self.recipients),
@@ -152,4 +194,4 @@ class BackupPlan:
         return cls(**arguments)
 
 
-_AS_THEY_ARE = ("name", "connection", "repository", "checkpoint", "compression_level")
+_AS_THEY_ARE = ("name", "connection", "repository", "window_first", "checkpoint", "compression_level")

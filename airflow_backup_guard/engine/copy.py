@@ -13,6 +13,7 @@ from datetime import datetime, timezone
 from airflow_backup_guard import __version__
 from airflow_backup_guard.core import backup
 from airflow_backup_guard.core.backup import Attempt, BackupRecord, Snapshot, StoredPart
+from airflow_backup_guard.core.budget import Budget
 from airflow_backup_guard.core.load import Assessment
 from airflow_backup_guard.core.pace import Pace
 from airflow_backup_guard.core.plan import BackupPlan
@@ -24,7 +25,7 @@ from airflow_backup_guard.engine.stop import Stop
 from airflow_backup_guard.engine.telemetry import Telemetry
 from airflow_backup_guard.engine.throttle import LoadMonitor, Phase, Throttle
 from airflow_backup_guard.engine.wal import WalArchive
-from airflow_backup_guard.errors import BackupGuardError, ObjectMissing, SourceUnavailable
+from airflow_backup_guard.errors import BackupGuardError, BudgetSpent, ObjectMissing, SourceUnavailable
 from airflow_backup_guard.postgres.base_backup import BaseBackup, MessageKind
 from airflow_backup_guard.postgres.replication import ReplicationConnection
 from airflow_backup_guard.postgres.wal_stream import hold_cluster, identify_system
@@ -69,10 +70,13 @@ def copy(
         return backup.load(BackupRecord, read_whole(repository, record_key), record_key)
     except ObjectMissing:
         pass
+    run = _Copy(plan, snapshot, dsn, repository, stop, on_progress, baseline_seconds)
     try:
-        return _Copy(plan, snapshot, dsn, repository, stop, on_progress, baseline_seconds).run()
+        return run.run()
     except BaseException as error:
-        _clean_up(plan, snapshot, repository, error)
+        # Without the cluster nothing was stored; what is there may belong to an earlier try that is not dead yet.
+        if run.holds_cluster:
+            _clean_up(plan, snapshot, repository, error)
         raise
 
 
@@ -110,23 +114,31 @@ class _Copy:
         self.done = 0
         self.told_at = 0.0
         self.wal: WalArchive | None = None
+        self.monitor: LoadMonitor | None = None
+        self.total = 0
+        self.holds_cluster = False
 
     def run(self) -> BackupRecord:
         application = f"backup_guard/{self.snapshot.backup_id}"
         with self.control, closing(ReplicationConnection(self.dsn, application)) as wal_connection:
             self._identify(wal_connection)
             hold_cluster(wal_connection, self.stop.check)
+            self.holds_cluster = True
             self._sweep()
             self.store.clear()
             self._reopen()
             self.control.start()
-            monitor = LoadMonitor(self.dsn, self.plan.limits, self.throttle, lambda: self.done, self._on_load)
+            budget = Budget.of(self.plan, datetime.now(timezone.utc))
+            monitor = self.monitor = LoadMonitor(
+                self.dsn, self.plan.limits, self.throttle, budget, self._read_and_left, self._on_load
+            )
             with ExitStack() as stack:
                 stack.enter_context(monitor)
                 self.stop.wait(self.baseline_seconds)
                 started_at = datetime.now(timezone.utc)
                 monitor.enter(Phase.DURING)
                 stream = self._open(stack, application, wal_connection)
+                self.total = stream.total
                 first_byte_at = datetime.now(timezone.utc)
                 self._receive(stream)
                 end_lsn = stream.finish(self._keep_going)
@@ -141,6 +153,7 @@ class _Copy:
                     self.parts.append(writer.commit())
                 self.control.end()
                 self._keep_going()
+                self._check_stored()
                 record = BackupRecord(
                     format=backup.FORMAT,
                     snapshot=self.snapshot,
@@ -211,7 +224,7 @@ class _Copy:
         return stream
 
     def _wait_for_checkpoint(self) -> None:
-        self.stop.check()
+        self._keep_going()
         self._tell(0)
 
     def _receive(self, stream: BaseBackup) -> None:
@@ -256,8 +269,26 @@ class _Copy:
                 remedy="Retry from the snapshot: this is not the server that it was taken of.",
             )
 
+    def _check_stored(self) -> None:
+        """What was stored must be there still: somebody may have taken this copy for dead, and tidied up after it."""
+        there = {found.key: found.size for found in self.repository.list(self.store.prefix)}
+        missing = [part.key for part in self.parts if there.get(part.key) != part.size]
+        if missing:
+            raise ObjectMissing(
+                f"{len(missing)} objects of this backup are gone from the repository, {missing[0]} among them.",
+                remedy="See who deletes there; retry from the snapshot.",
+            )
+
+    def _read_and_left(self) -> tuple[int, int]:
+        return self.done, max(self.total - self.done, 0)
+
     def _keep_going(self) -> None:
         self.stop.check()
+        if self.monitor is not None and self.monitor.exhausted is not None:
+            raise BudgetSpent(
+                f"The copy was ended because {self.monitor.exhausted}.",
+                remedy="Give it a longer window, a higher max_rate or more patience; or find what loads the database.",
+            )
         if self.wal is not None:
             self.wal.check()
 

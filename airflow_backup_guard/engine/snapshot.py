@@ -8,12 +8,14 @@ from datetime import datetime, timezone
 
 from airflow_backup_guard.core import backup
 from airflow_backup_guard.core.backup import Attempt, Snapshot
+from airflow_backup_guard.core.budget import forecast
 from airflow_backup_guard.core.check import Check, CheckStatus
 from airflow_backup_guard.core.plan import BackupPlan
 from airflow_backup_guard.core.units import Size
+from airflow_backup_guard.engine import control
 from airflow_backup_guard.engine.parts import PartStore
 from airflow_backup_guard.errors import BackupGuardError, ObjectMissing, PreflightFailed, PreflightNotYet
-from airflow_backup_guard.postgres.check import Preflight, preflight
+from airflow_backup_guard.postgres.check import Content, Preflight, preflight
 from airflow_backup_guard.repository.age import check_recipients
 from airflow_backup_guard.repository.base import Repository
 from airflow_backup_guard.repository.read import read_whole
@@ -70,11 +72,13 @@ def take_snapshot(plan: BackupPlan, dsn: str, repository: Repository, *, outside
     return snapshot
 
 
-def close_attempt(plan: BackupPlan, snapshot: Snapshot, repository: Repository, reason: str) -> bool:
+def close_attempt(
+    plan: BackupPlan, snapshot: Snapshot, repository: Repository, reason: str, *, for_retry: bool = False
+) -> bool:
     """Leave nothing behind of an attempt that did not become a backup; True if there was something to close.
 
     A backup that is visible is not touched. May be called any number of times, by anybody, but not while the copy
-    of this very attempt runs.
+    of this very attempt runs. With ``for_retry``, a pause and a limit that people ordered stay in force.
     """
     key = backup.attempt_key(plan.name, snapshot.backup_id)
     try:
@@ -83,8 +87,10 @@ def close_attempt(plan: BackupPlan, snapshot: Snapshot, repository: Repository, 
         PartStore(repository, plan, snapshot.backup_id).clear()
         closed = backup.dump(Attempt(backup.FORMAT, snapshot, outcome=reason))
         repository.put(key, closed)
+        control.clear(repository, plan.name, snapshot.backup_id, for_retry=for_retry)
         return True
     repository.delete(key)
+    control.clear(repository, plan.name, snapshot.backup_id)
     return False
 
 
@@ -92,7 +98,17 @@ def _check_all_but_the_window(plan: BackupPlan, dsn: str, repository: Repository
     database = preflight(dsn)
     size = database.content.size if database.content else None
     own = [*_repository_checks(plan, repository, size), *_encryption_checks(plan)]
+    if database.content is not None:
+        own.append(_forecast_check(plan, database.content))
     return Readiness(database, (*database.checks, *own))
+
+
+def _forecast_check(plan: BackupPlan, content: Content) -> Check:
+    expected = forecast(plan, datetime.now(timezone.utc), content.size, content.wal_rate)
+    if expected.fits:
+        return Check("forecast", CheckStatus.OK, str(expected))
+    remedy = f"At the window's end the plan says: {plan.at_window_end.value}. Raise max_rate, or start earlier."
+    return Check("forecast", CheckStatus.WARNING, f"{expected}.", remedy)
 
 
 def _window_check(plan: BackupPlan, now: datetime) -> Check:

@@ -17,6 +17,7 @@ from enum import Enum
 from types import TracebackType
 
 from airflow_backup_guard.core.backup import Impact, Latency, Pause
+from airflow_backup_guard.core.budget import Budget
 from airflow_backup_guard.core.control import Orders, obey
 from airflow_backup_guard.core.load import Assessment, LoadLevel, LoadLimits, LoadSample, assess
 from airflow_backup_guard.core.pace import Pace, PaceState, TokenBucket, decide
@@ -99,14 +100,16 @@ class LoadMonitor(AbstractContextManager["LoadMonitor"]):
         dsn: str,
         limits: LoadLimits,
         throttle: Throttle,
-        bytes_read: Callable[[], int],
+        budget: Budget,
+        read_and_left: Callable[[], tuple[int, int]],
         listener: Listener = lambda now, phase, assessment, pace: None,
     ) -> None:
-        """``bytes_read`` tells how much the copy has read so far; ``listener`` hears of every decision."""
+        """``read_and_left`` tells how many bytes the copy has read and has left; ``listener`` hears of every sample."""
         self._dsn = dsn
         self._limits = limits
         self._throttle = throttle
-        self._bytes_read = bytes_read
+        self._budget = budget
+        self._read_and_left = read_and_left
         self._listener = listener
         self._ending = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._watch()), name="load-monitor", daemon=True)
@@ -119,7 +122,10 @@ class LoadMonitor(AbstractContextManager["LoadMonitor"]):
         self._accounted_at = self._decided_at = time.monotonic()
         self._bytes_at_decision = 0
         self._allowed = 0.0
+        self._paused_since: datetime | None = None
         self._phase = Phase.BEFORE
+        self.exhausted: str | None = None
+        """Why the copy must end, once a budget of its plan is spent; whoever copies looks at it."""
 
     def __enter__(self) -> LoadMonitor:
         self._thread.start()
@@ -181,20 +187,37 @@ class LoadMonitor(AbstractContextManager["LoadMonitor"]):
         if self._worst is None or assessment.level.severity > self._worst.level.severity:
             self._worst = assessment
         if assessment.level in (LoadLevel.CRITICAL, LoadLevel.UNKNOWN) or now - self._decided_at >= _DECISION_SECONDS:
-            self._decide(now)
-        pace = self._pace
-        if self._strain.make_way(now) and self._phase is Phase.DURING:
-            pace = replace(pace, rate=min(pace.rate, pace.floor), reason="it makes way to measure the baseline anew")
+            self._decide(now, sample.taken_at)
+        self._throttle.set_pace(self._within_bounds(now, sample.taken_at))
+        pace = self._throttle.pace
         self._account(sample.taken_at, now, before, pace)
-        self._throttle.set_pace(pace)
         self._listener(sample.taken_at, self._phase, assessment, pace)
 
-    def _decide(self, now: float) -> None:
+    def _decide(self, now: float, moment: datetime) -> None:
         assert self._worst is not None  # noqa: S101  # _take has set it
-        done = self._bytes_read()
+        done, left = self._read_and_left()
         used = (done - self._bytes_at_decision) / self._allowed if self._allowed else 0.0
-        self._pace = decide(self._pace, self._worst, strain=self._strain.value(now), used=used)
+        required = self._budget.required_rate(moment, left) if self._phase is Phase.DURING else None
+        strain = self._strain.value(now)
+        self._pace = decide(self._pace, self._worst, strain=strain, used=used, required=required)
+        if self._pace.state is not PaceState.PAUSED:
+            self._paused_since = None
+        elif self._paused_since is None:
+            self._paused_since = moment
+        self.exhausted = self._budget.exhausted(moment, self._paused_since)
         self._decided_at, self._bytes_at_decision, self._allowed, self._worst = now, done, 0.0, None
+
+    def _within_bounds(self, now: float, moment: datetime) -> Pace:
+        """The law's pace, kept at the floor while the baseline is measured, or once the window is over."""
+        if self._phase is not Phase.DURING or self._pace.state is PaceState.PAUSED:
+            return self._pace
+        if self._budget.is_floored(moment):
+            reason = "its off-peak window is over"
+        elif self._strain.make_way(now):
+            reason = "it makes way to measure the baseline anew"
+        else:
+            return self._pace
+        return replace(self._pace, rate=self._pace.floor, state=PaceState.THROTTLED, reason=reason)
 
     def _account(self, taken_at: datetime, now: float, before: Pace, pace: Pace) -> None:
         seconds, self._accounted_at = now - self._accounted_at, now

@@ -51,7 +51,8 @@ _OURS = f"SELECT active_pid FROM pg_replication_slots WHERE slot_name = '{SLOT_N
 # The insert position, not the write position: asynchronous commits that were acknowledged lie before it, too.
 _CONTENT = """
     SELECT pg_current_wal_insert_lsn()::text AS lsn,
-           (SELECT sum(pg_tablespace_size(oid)) FROM pg_tablespace)::int8 AS size
+           (SELECT sum(pg_tablespace_size(oid)) FROM pg_tablespace)::int8 AS size,
+           (SELECT wal_bytes / nullif(extract(epoch FROM now() - stats_reset), 0) FROM pg_stat_wal)::float8 AS wal_rate
 """
 _DATABASES = "SELECT datname AS name, pg_database_size(oid) AS size FROM pg_database WHERE datallowconn ORDER BY 1"
 _TABLESPACES = """
@@ -62,10 +63,15 @@ _TABLESPACES = """
 
 @dataclass(frozen=True)
 class Content:
-    """What there is to back up at the moment of asking; sizes in bytes."""
+    """What there is to back up at the moment of asking; sizes in bytes.
+
+    ``wal_rate`` is what was written per second, in bytes, on average since the statistics were reset; None if that was
+    just now.
+    """
 
     lsn: LSN
     size: int
+    wal_rate: float | None
     databases: tuple[Database, ...]
     tablespaces: tuple[Tablespace, ...]
 
@@ -103,6 +109,7 @@ def preflight(dsn: str) -> Preflight:
             content = Content(
                 lsn=LSN.parse(content_row["lsn"]),
                 size=content_row["size"],
+                wal_rate=content_row["wal_rate"],
                 databases=tuple(Database(**row) for row in cursor.execute(_DATABASES)),
                 tablespaces=tablespaces,
             )

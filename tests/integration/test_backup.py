@@ -23,6 +23,8 @@ from airflow_backup_guard.engine.stop import Stop
 from airflow_backup_guard.engine.verify import verify
 from airflow_backup_guard.errors import (
     BackupStopped,
+    BudgetSpent,
+    ObjectMissing,
     PreflightFailed,
     PreflightNotYet,
     RestoreRefused,
@@ -342,3 +344,45 @@ def test_recipients_that_are_none_are_found_before_anything_begins(guard_dsn: st
     plan = plan_for(tmp_path / "backups", recipients=["age1mistyped"])
     with pytest.raises(PreflightFailed, match="age1mistyped"):
         take_snapshot(plan, guard_dsn, open_repository(plan.repository))
+
+
+def test_a_copy_ends_when_its_plan_says_so(
+    new_server: Callable[..., LocalServer], role_dsn: RoleDsn, tmp_path: Path
+) -> None:
+    """A load that never drops does not keep a copy paused for ever; nothing is left, and the reason is said."""
+    server = new_server()
+    plan = plan_for(tmp_path / "backups", max_rate="2MB/s", min_rate="100kB/s", max_pause="2s")
+    with CopyInFlight(plan, role_dsn(server)) as copying:
+        server.sql("ALTER SYSTEM SET synchronous_standby_names = 'nobody'; SELECT pg_reload_conf()")
+        copying.end(30)
+    assert isinstance(copying.error, BudgetSpent)
+    assert "(max_pause)" in str(copying.error)
+    server.sql("ALTER SYSTEM RESET synchronous_standby_names; SELECT pg_reload_conf()")
+    assert_nothing_left(server, copying.repository, wait_until)
+
+
+def test_a_retry_does_not_tidy_up_after_a_copy_that_is_not_dead(
+    server: LocalServer, guard_dsn: str, tmp_path: Path
+) -> None:
+    """Airflow takes a worker for dead that is only cut off: the retry is refused, and the first copy ends well."""
+    plan = plan_for(tmp_path / "backups", max_rate="6MB/s", min_rate="6MB/s")
+    with CopyInFlight(plan, guard_dsn) as copying:
+        with pytest.raises(SourceBusy):
+            copy(plan, copying.snapshot, guard_dsn, copying.repository, stop=Stop())
+        copying.end()
+    assert copying.record is not None, copying.error
+    assert verify(copying.record, copying.repository).verdict is Verdict.VERIFIED
+
+
+def test_a_backup_whose_parts_were_taken_away_never_becomes_visible(
+    server: LocalServer, guard_dsn: str, slow_plan: BackupPlan
+) -> None:
+    """Somebody deletes a segment while the copy runs: it fails at its end, and no record points at what is gone."""
+    with CopyInFlight(slow_plan, guard_dsn) as copying:
+        server.sql("SELECT pg_switch_wal()")
+        wait_until(lambda: any("/wal/" in found.key for found in copying.repository.list("backups/")), 30)
+        for found in list(copying.repository.list("backups/")):
+            copying.repository.delete(found.key)
+        copying.end(90)
+    assert isinstance(copying.error, ObjectMissing)
+    assert_nothing_left(server, copying.repository, wait_until)

@@ -1,0 +1,118 @@
+"""``backup-guard running``, ``pause``, ``resume``, ``limit`` and ``stop``: a hand on a copy that runs elsewhere."""
+
+from __future__ import annotations
+
+import argparse
+import getpass
+import os
+import socket
+import time
+from collections.abc import Iterator
+from datetime import datetime, timezone
+
+from rich.console import RenderableType
+
+from airflow_backup_guard.cli import settings
+from airflow_backup_guard.cli.answer import Answer, lines
+from airflow_backup_guard.cli.record import version
+from airflow_backup_guard.core.backup import FORMAT, Snapshot, dump_plain
+from airflow_backup_guard.core.control import Action, Order, Orders
+from airflow_backup_guard.core.units import Rate, Size
+from airflow_backup_guard.engine import control
+from airflow_backup_guard.repository.open import open_repository
+
+_OBEY_SECONDS = 5.0
+_CLEAN_SECONDS = 15.0
+_EFFECTS = {
+    Action.PAUSE: "It only trickles now, until backup-guard resume.",
+    Action.RESUME: "It reads as fast as the load of the database allows.",
+    Action.LIMIT: "It reads no faster than that, and slower where the load demands it.",
+    Action.STOP: "It has ended, and what it stored is removed.",
+}
+
+
+def show_running(arguments: argparse.Namespace) -> Answer:
+    """The backups that run, and what is in force for each."""
+    plan = settings.plan(arguments)
+    repository = open_repository(plan.repository)
+    name = settings.plan_name(arguments, plan)
+    found = [(snapshot, control.orders_to(repository, snapshot)) for snapshot in control.running(repository, name)]
+    document = {
+        "repository": repository.url,
+        "running": [
+            {
+                "backup_id": snapshot.backup_id,
+                "plan_name": snapshot.plan_name,
+                "taken_at": snapshot.taken_at.isoformat(),
+                "size": snapshot.size,
+                "orders": dump_plain(orders),
+            }
+            for snapshot, orders in found
+        ],
+    }
+    of_plan = f" of plan {name}" if name else ""
+    text: list[RenderableType] = [] if found else [f"In {repository.url} no backup{of_plan} runs."]
+    for snapshot, orders in found:
+        text += [f"Backup {snapshot.backup_id} of plan {snapshot.plan_name}", lines(_rows(snapshot, orders))]
+    return Answer(document, text)
+
+
+def give_order(arguments: argparse.Namespace) -> Answer:
+    """Give one order, and wait until the copy obeys it."""
+    plan = settings.plan(arguments)
+    repository = open_repository(plan.repository)
+    action = Action(arguments.command)
+    order = Order(
+        format=FORMAT,
+        action=action,
+        by=arguments.by or _me(),
+        reason=arguments.reason,
+        at=datetime.now(timezone.utc),
+        max_rate=_max_rate(arguments.rate) if action is Action.LIMIT else None,
+    )
+    snapshot = control.find(repository, arguments.backup_id, settings.plan_name(arguments, plan))
+    began = time.monotonic()
+    given = control.give(repository, snapshot, order)
+    obeyed = control.wait_until_obeyed(repository, given, _OBEY_SECONDS)
+    seconds = round(time.monotonic() - began, 1)
+    ended = obeyed and action is Action.STOP and control.wait_until_ended(repository, snapshot, _CLEAN_SECONDS)
+    if not obeyed:
+        effect = (
+            f"No copy has answered within {_OBEY_SECONDS:.0f}s: it has yet to begin, its worker is dead, or it cannot "
+            "read the repository. The order stays, and is obeyed as soon as a copy reads it."
+        )
+    elif action is Action.STOP and not ended:
+        effect = "It obeys, and is still removing what it stored."
+    else:
+        effect = f"Obeyed after {seconds}s. {_EFFECTS[action]}"
+    document = {
+        "backup_id": snapshot.backup_id,
+        "plan_name": snapshot.plan_name,
+        "order": dump_plain(order),
+        "obeyed": obeyed,
+        "seconds": seconds,
+        "ended": ended,
+    }
+    return Answer(document, [f"Backup {snapshot.backup_id} of plan {snapshot.plan_name}: {order}", effect], obeyed)
+
+
+def _rows(snapshot: Snapshot, orders: Orders) -> Iterator[tuple[str, str]]:
+    yield "cluster", f"{Size(snapshot.size)}, PostgreSQL {version(snapshot.cluster)}"
+    yield "begun", f"{snapshot.taken_at:%Y-%m-%d %H:%M:%S} UTC"
+    in_force = [order for order in (orders.stop, orders.pause, orders.limit) if order is not None]
+    for order in in_force:
+        yield "order", f"{order}, at {order.at:%H:%M:%S} UTC"
+    if not in_force:
+        yield "orders", "none: its pace follows the load"
+
+
+def _max_rate(text: str) -> str | None:
+    return None if text == "none" else f"{int(Rate.parse(text, 'limit'))}B/s"
+
+
+def _me() -> str:
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError, ImportError):  # a container may run as a user that has no name
+        user = str(os.getuid())
+    return f"{user}@{socket.gethostname()}"

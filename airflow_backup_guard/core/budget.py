@@ -1,0 +1,85 @@
+"""What bounds a copy beside the load: the end of its window, how long it may pause, and how long it may take."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from airflow_backup_guard.core.plan import AtWindowEnd, BackupPlan
+from airflow_backup_guard.core.units import Rate, Size, format_duration
+
+
+@dataclass(frozen=True)
+class Budget:
+    """The bounds of one copy; ``window_end`` is None for a plan whose calendar is always open."""
+
+    started_at: datetime
+    window_end: datetime | None
+    plan: BackupPlan
+
+    @classmethod
+    def of(cls, plan: BackupPlan, now: datetime) -> Budget:
+        """The bounds of a copy that starts now. Begun outside of a window, it has none whose end it could respect."""
+        end = None if plan.calendar.always_open else plan.calendar.window_end(now)
+        return cls(now, end, plan)
+
+    def required_rate(self, now: datetime, left: int) -> Rate | None:
+        """What it takes to read ``left`` bytes within the window; None if the plan does not put the window first."""
+        if self.window_end is None or not self.plan.window_first or now >= self.window_end:
+            return None
+        return Rate(left / max((self.window_end - now).total_seconds(), 1.0))
+
+    def is_floored(self, now: datetime) -> bool:
+        """True when the window is over, and the plan lets the copy go on at its floor only."""
+        return self._is_over(now) and self.plan.at_window_end is AtWindowEnd.FLOOR
+
+    def exhausted(self, now: datetime, paused_since: datetime | None) -> str | None:
+        """Why the copy must end now, or None."""
+        if self._is_over(now) and self.plan.at_window_end is AtWindowEnd.STOP:
+            return f"its off-peak window ended at {self.window_end:%H:%M %Z}, and the plan stops there"
+        if paused_since is not None and now - paused_since > self.plan.max_pause:
+            return f"the load has kept it paused for more than {format_duration(self.plan.max_pause)} (max_pause)"
+        if now - self.started_at > self.plan.max_duration:
+            return f"it has taken more than {format_duration(self.plan.max_duration)} (max_duration)"
+        return None
+
+    def _is_over(self, now: datetime) -> bool:
+        return self.window_end is not None and now >= self.window_end
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """How long a copy will take, undisturbed, against the time that its window leaves; sizes in bytes."""
+
+    size: int
+    rate: Rate
+    window_left: timedelta | None
+    wal_rate: float | None
+
+    @property
+    def duration(self) -> timedelta:
+        """At the plan's ceiling, from the first byte on."""
+        return timedelta(seconds=self.size / self.rate)
+
+    @property
+    def fits(self) -> bool:
+        """Whether that is within the window."""
+        return self.window_left is None or self.duration <= self.window_left
+
+    def __str__(self) -> str:
+        text = f"{Size(self.size)} take {_rounded(self.duration)} at {self.rate}"
+        if self.window_left is not None:
+            text += f", and the window has {_rounded(self.window_left)} left"
+        if self.wal_rate is not None:
+            text += f"; about {Size(self.wal_rate * self.duration.total_seconds())} of WAL will be written meanwhile"
+        return text
+
+
+def forecast(plan: BackupPlan, now: datetime, size: int, wal_rate: float | None) -> Forecast:
+    """Before a copy of ``size`` bytes; ``wal_rate`` in bytes per second, as far as it is known."""
+    end = Budget.of(plan, now).window_end
+    return Forecast(size, plan.max_rate, None if end is None else end - now, wal_rate)
+
+
+def _rounded(duration: timedelta) -> str:
+    return format_duration(timedelta(seconds=max(1, round(duration.total_seconds()))))

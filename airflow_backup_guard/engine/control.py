@@ -1,0 +1,314 @@
+"""Orders to a copy that runs, through its repository: given from anywhere that reaches it, obeyed within two seconds.
+
+An order is an object of its own with a number, created only if that number is free, so that of two orders at once
+neither is lost. The copy looks for new ones about once a second, and answers each with an empty object.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from airflow_backup_guard.core import backup
+from airflow_backup_guard.core.backup import Attempt, Snapshot
+from airflow_backup_guard.core.control import CONTROL, OBEYED, Action, Order, Orders, order_key, orders_prefix
+from airflow_backup_guard.core.units import Rate
+from airflow_backup_guard.engine.stop import Stop
+from airflow_backup_guard.errors import (
+    BackupDamaged,
+    BackupGuardError,
+    BackupNotRunning,
+    InvalidPlan,
+    ObjectExists,
+    ObjectMissing,
+)
+from airflow_backup_guard.repository.base import ObjectInfo, Repository
+from airflow_backup_guard.repository.read import read_whole
+
+if TYPE_CHECKING:
+    from airflow_backup_guard.engine.throttle import Throttle  # who gives an order needs no psycopg
+
+RUNNING = "running"
+"""In place of a backup's id: the one that runs."""
+
+_POLL_SECONDS = 0.75
+_WAIT_SECONDS = 0.2
+_JOIN_SECONDS = 5.0
+_READERS = 8  # fewer than the connections that boto3 keeps
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Given:
+    """An order and where it lies."""
+
+    key: str
+    order: Order
+
+
+def running(repository: Repository, plan_name: str | None = None) -> list[Snapshot]:
+    """The backups that have begun and not ended, of one plan or of all, by plan; the newest of each cluster.
+
+    Two guarded copies of a cluster never run at once, so an older one is dead. The newest may be dead as well, or its
+    copy may have yet to begin: only an answer to an order tells.
+    """
+    prefix = backup.attempts_prefix(plan_name) if plan_name else "attempts/"
+    newest = {(found.plan_name, found.cluster.system_identifier): found for found in _open_attempts(repository, prefix)}
+    return list(newest.values())
+
+
+def find(repository: Repository, backup_id: str = RUNNING, plan_name: str | None = None) -> Snapshot:
+    """The backup that runs by this id, or the only one that runs; raises :class:`BackupNotRunning`."""
+    if backup_id == RUNNING:
+        candidates = running(repository, plan_name)
+        if len(candidates) == 1:
+            return candidates[0]
+        what = "several backups run" if candidates else "no backup runs"
+        raise _not_running(repository, f"In {repository.url} {what}.", candidates)
+    for key in _keys_of_attempts(repository, "attempts/"):
+        if key.endswith(f"/{backup_id}.json") and (found := _open_attempt(repository, key)):
+            return found
+    raise _not_running(repository, f"Backup {backup_id} does not run.", running(repository, plan_name))
+
+
+def give(repository: Repository, snapshot: Snapshot, order: Order) -> Given:
+    """Store an order to the copy of ``snapshot``, which obeys it within two seconds.
+
+    Raises :class:`InvalidPlan` for a limit that the plan forbids, and :class:`BackupNotRunning` if the copy ended
+    meanwhile.
+    """
+    plan, backup_id = snapshot.plan_name, snapshot.backup_id
+    _check_limit(order, snapshot)
+    given: Given | None = None
+    while given is None:
+        names = [info.key.rpartition("/")[2] for info in repository.list(orders_prefix(plan, backup_id))]
+        taken = [int(match[1]) for name in names if (match := re.fullmatch(r"(\d+)\.json", name, re.ASCII))]
+        key = order_key(plan, backup_id, max(taken, default=0) + 1)
+        try:
+            repository.put(key, backup.dump(order), if_absent=True)
+        except ObjectExists:
+            continue  # somebody else gave an order just now
+        given = Given(key, order)
+    if _open_attempt(repository, backup.attempt_key(plan, backup_id)) is None:
+        repository.delete(given.key)
+        raise _not_running(repository, f"Backup {backup_id} has just ended.", running(repository))
+    return given
+
+
+def wait_until_obeyed(repository: Repository, given: Given, seconds: float) -> bool:
+    """Wait for the copy's answer; False if none comes: it may be dead, or have yet to begin."""
+    folder, _, _ = given.key.rpartition("/")
+    answer = given.key.removesuffix(".json") + OBEYED
+
+    def obeyed() -> bool:
+        there = {info.key for info in repository.list(f"{folder}/")}
+        # What ends removes its orders: the stop always, and the others with it.
+        return answer in there or given.key not in there
+
+    return _wait(obeyed, seconds)
+
+
+def wait_until_ended(repository: Repository, snapshot: Snapshot, seconds: float) -> bool:
+    """Wait until the backup has ended, well or not, and what it left is cleaned up."""
+    key = backup.attempt_key(snapshot.plan_name, snapshot.backup_id)
+    return _wait(lambda: _open_attempt(repository, key) is None, seconds)
+
+
+def orders_to(repository: Repository, snapshot: Snapshot) -> Orders:
+    """What is in force for one backup; what cannot be read is left out."""
+    listed = _listed(repository, orders_prefix(snapshot.plan_name, snapshot.backup_id))
+    return _in_force(_read(repository, listed)[0])
+
+
+def clear(repository: Repository, plan: str, backup_id: str, *, for_retry: bool = False) -> None:
+    """Remove the orders to a copy that has ended; ``for_retry`` keeps a pause and a limit that are in force.
+
+    A stop has had its effect, and shall not stop the retry, too.
+    """
+    prefix = orders_prefix(plan, backup_id)
+    with _or_later():
+        kept: set[str] = set()
+        if for_retry:
+            given, _ = _read(repository, _listed(repository, prefix))
+            orders = _in_force(given)
+            kept = {item.key for item in given if item.order in (orders.pause, orders.limit)}
+        for info in list(repository.list(prefix)):
+            if info.key not in kept:
+                repository.delete(info.key)
+
+
+def sweep(repository: Repository, plan: str, before: str) -> None:
+    """Remove the orders to all backups of a plan that are older than the one by the id ``before``."""
+    prefix = f"{CONTROL}{plan}/"
+    with _or_later():
+        for info in list(repository.list(prefix)):
+            if info.key.removeprefix(prefix).partition("/")[0] < before:
+                repository.delete(info.key)
+
+
+class ControlWatch(AbstractContextManager["ControlWatch"]):
+    """Looks for orders from ``start`` to ``end`` in a thread of its own, and hands them to the throttle and the stop.
+
+    While the repository cannot be read, the last orders stay in force. After ``end`` nothing is obeyed any more.
+    """
+
+    def __init__(self, repository: Repository, plan: str, backup_id: str, throttle: Throttle, stop: Stop) -> None:
+        self._repository = repository
+        self._prefix = orders_prefix(plan, backup_id)
+        self._throttle = throttle
+        self._stop = stop
+        self._lock = threading.Lock()
+        self._ending = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="control-watch", daemon=True)
+        self._last: list[ObjectInfo] = []
+        self._known: set[str] = set()
+        self._unanswered: list[str] = []
+        self._failing = False
+
+    def start(self) -> None:
+        """Begin to look; an order that is there already is obeyed at once."""
+        self._thread.start()
+
+    def end(self) -> None:
+        """Obey no more. Idempotent; waits a little for a repository that is slow, and not for one that hangs."""
+        with self._lock:
+            self._ending.set()
+        if self._thread.ident is not None:
+            self._thread.join(_JOIN_SECONDS)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.end()
+
+    def _watch(self) -> None:
+        while not self._ending.is_set():
+            began = time.monotonic()
+            try:
+                self._look()
+                self._answer()
+                self._failing = False
+            except Exception as error:
+                # Whatever it is, it must not be the end of all control.
+                if not self._failing:
+                    _log.warning("Orders to this copy cannot be read; the last ones stay in force: %s", error)
+                self._failing = True
+            self._ending.wait(max(0.0, began + _POLL_SECONDS - time.monotonic()))
+
+    def _look(self) -> None:
+        listed = _listed(self._repository, self._prefix)
+        if listed == self._last:
+            return
+        given, unreadable = _read(self._repository, listed)
+        orders = _in_force(given)
+        with self._lock:
+            if self._ending.is_set():
+                return
+            self._throttle.set_orders(orders)
+            if orders.stop is not None:
+                self._stop.request(orders.stop.origin)
+        self._last = listed
+        for item in given:
+            if item.key not in self._known:
+                _log.warning("Order: %s", item.order)
+                self._unanswered.append(item.key)
+        for key, error in unreadable.items():
+            if key not in self._known:
+                _log.warning("Not an order, and ignored: %s", error)
+        self._known |= {info.key for info in listed}
+
+    def _answer(self) -> None:
+        while self._unanswered:
+            self._repository.put(self._unanswered[0].removesuffix(".json") + OBEYED, b"")
+            del self._unanswered[0]
+
+
+@contextmanager
+def _or_later() -> Iterator[None]:
+    """Orders that cannot be removed, as another user's may not, are no reason for a backup to fail."""
+    try:
+        yield
+    except BackupGuardError as error:
+        _log.warning("Orders that are over could not be removed; the next copy tries again: %s", error)
+
+
+def _listed(repository: Repository, prefix: str) -> list[ObjectInfo]:
+    found = [info for info in repository.list(prefix) if not info.key.endswith(OBEYED)]
+    return sorted(found, key=lambda info: (len(info.key), info.key))
+
+
+def _read(repository: Repository, listed: Iterable[ObjectInfo]) -> tuple[list[Given], dict[str, BackupDamaged]]:
+    given: list[Given] = []
+    unreadable: dict[str, BackupDamaged] = {}
+    for info in listed:
+        try:
+            given.append(Given(info.key, backup.load(Order, read_whole(repository, info.key), info.key)))
+        except ObjectMissing:
+            continue  # withdrawn just now
+        except BackupDamaged as error:
+            unreadable[info.key] = error
+    return given, unreadable
+
+
+def _in_force(given: Iterable[Given]) -> Orders:
+    orders = Orders()
+    for item in given:
+        orders = orders.after(item.order)
+    return orders
+
+
+def _check_limit(order: Order, snapshot: Snapshot) -> None:
+    floor, ceiling = (Rate.parse(snapshot.plan[name], name) for name in ("min_rate", "max_rate"))
+    if order.action is Action.LIMIT and order.rate is not None and not floor <= order.rate <= ceiling:
+        allowed = (
+            f"{floor} to {ceiling}, or none: the server was given the plan's max_rate as MAX_RATE when the copy "
+            "began, and sends no faster; below the plan's min_rate it may cut the copy off"
+        )
+        raise InvalidPlan("limit", str(order.rate), allowed)
+
+
+def _keys_of_attempts(repository: Repository, prefix: str) -> list[str]:
+    return [info.key for info in repository.list(prefix)]
+
+
+def _open_attempts(repository: Repository, prefix: str) -> list[Snapshot]:
+    # Attempts that failed stay, and may be many by now.
+    with ThreadPoolExecutor(_READERS) as pool:
+        found = pool.map(lambda key: _open_attempt(repository, key), _keys_of_attempts(repository, prefix))
+        return [snapshot for snapshot in found if snapshot is not None]
+
+
+def _open_attempt(repository: Repository, key: str) -> Snapshot | None:
+    """The snapshot of an attempt that has no outcome and did not become a backup either."""
+    try:
+        attempt = backup.load(Attempt, read_whole(repository, key), key)
+    except ObjectMissing:
+        return None
+    except BackupDamaged as error:
+        _log.warning("%s", error)  # one of them must not keep a person from stopping another
+        return None
+    snapshot = attempt.snapshot
+    whole = any(repository.list(backup.record_key(snapshot.plan_name, snapshot.backup_id)))
+    return None if attempt.outcome is not None or whole else snapshot
+
+
+def _not_running(repository: Repository, message: str, candidates: list[Snapshot]) -> BackupNotRunning:
+    if not candidates:
+        return BackupNotRunning(message, remedy=f"Nothing runs in {repository.url}; see backup-guard list.")
+    named = ", ".join(f"{snapshot.backup_id} of plan {snapshot.plan_name}" for snapshot in candidates)
+    return BackupNotRunning(message, remedy=f"What runs: {named}. Name one by its id, or with --plan-name.")
+
+
+def _wait(true: Callable[[], bool], seconds: float) -> bool:
+    until = time.monotonic() + seconds
+    while not (done := true()) and time.monotonic() < until:
+        time.sleep(_WAIT_SECONDS)
+    return done
