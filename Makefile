@@ -5,13 +5,14 @@ PYTHON ?=
 ARGS ?=
 BIN := .venv/bin
 
-.PHONY: help venv test lint demo constraints clean
+.PHONY: help venv test lint demo bench constraints clean
 
 help:
 	@echo "make venv         the virtual environment (PYTHON= chooses the interpreter, 3.10 to 3.13)"
 	@echo "make test         all tests (ARGS= goes to pytest)"
 	@echo "make lint         ruff, mypy and the import rules"
 	@echo "make demo         the incident, replayed on this machine (ARGS= goes to demo/run.py)"
+	@echo "make bench        what a backup costs the database (ARGS= chooses, see benchmarks/README.md)"
 	@echo "make constraints  choose the newest versions of all dependencies again"
 	@echo "make clean        remove what the other targets made"
 
@@ -32,6 +33,9 @@ lint: venv
 
 demo: venv
 	@$(BIN)/python demo/run.py $(ARGS)
+
+bench: venv
+	@$(BIN)/python -m benchmarks $(ARGS)
 
 constraints: venv
 	UV_SYSTEM_CERTS=true $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.10 --extra dev \

@@ -27,7 +27,15 @@ def run(arguments: argparse.Namespace) -> Answer:
     slowed: dict[str, str] = {}
     with stop_on_signals() as stop, copy_progress(plan.checkpoint) as show:
         snapshot = take_snapshot(plan, dsn, repository, outside_window=arguments.outside_window)
-        record = copy(plan, snapshot, dsn, repository, stop=stop, on_progress=_remembering(slowed, show))
+        record = copy(
+            plan,
+            snapshot,
+            dsn,
+            repository,
+            stop=stop,
+            on_progress=_remembering(slowed, show),
+            outside_window=arguments.outside_window,
+        )
     where = f"--repository {shlex.quote(plan.repository)}"
     identity = " --identity FILE" if plan.recipients else ""
     verify = f"backup-guard verify {record.backup_id} {where}{identity}"

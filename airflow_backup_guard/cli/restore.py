@@ -77,7 +77,7 @@ def run(arguments: argparse.Namespace) -> Answer:
         f"To start it takes PostgreSQL {major}. {_settings_note(target)}",
     ]
     if user == "root":
-        places = [target, *(tablespaces.get(t.location, Path(t.location)) for t in record.snapshot.tablespaces)]
+        places = [target, *(tablespaces.get(t.location, Path(t.location)) for t in record.tablespaces)]
         text += [
             "PostgreSQL does not run as root, so give the files to the user that it shall run as:",
             Command(f"  chown -R USER: {' '.join(shlex.quote(str(place)) for place in places)}"),

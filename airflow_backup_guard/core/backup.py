@@ -147,11 +147,13 @@ class Impact:
 class BackupRecord:
     """A whole backup. WAL from ``start_lsn`` to ``end_lsn`` on ``timeline`` is among its ``parts``.
 
-    The server was asked for it at ``started_at``, and sent its first byte ``checkpoint_seconds`` later.
+    ``tablespaces`` are those that it has an archive of; one may have been created or dropped since the snapshot. The
+    server was asked for it at ``started_at``, and sent its first byte ``checkpoint_seconds`` later.
     """
 
     format: int
     snapshot: Snapshot
+    tablespaces: tuple[Tablespace, ...]
     timeline: int
     start_lsn: LSN
     end_lsn: LSN

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from math import inf
 from typing import Any
 
@@ -74,17 +75,22 @@ def _read(unit: Unit, value: Any, where: str) -> Limit:
 
 
 def _write(unit: Unit, limit: Limit) -> list[str]:
-    both = ((limit.max, limit.max_times), (limit.critical, limit.critical_times))
+    both = [(limit.max, limit.max_times), (limit.critical, limit.critical_times)]
     if any(times is not None and absolute != inf for absolute, times in both):
         raise ValueError("absolute and relative at once")
-    texts = [unit.write(absolute) if times is None else times_text(times) for absolute, times in both[:1]]
-    if both[1] != (inf, None):
-        texts += [unit.write(absolute) if times is None else times_text(times) for absolute, times in both[1:]]
-    return texts
+    given = both[:1] if both[1] == (inf, None) else both
+    return [unit.write(absolute) if times is None else times_text(times) for absolute, times in given]
 
 
-def _limit(name: str, value: Any) -> Limit | None:
+def _limit(value: Any, name: str = "") -> Limit | None:
     return None if value is None else _read(SIGNALS[name].unit, value, f"limits.{name}")
+
+
+def _know_their_names(_: type, fields: list[attrs.Attribute[Any]]) -> list[attrs.Attribute[Any]]:
+    # attrs tells a converter the value only.
+    return [
+        field.evolve(converter=partial(_limit, name=field.name)) if field.name in SIGNALS else field for field in fields
+    ]
 
 
 def _number_text(field: str, value: Any) -> str:
@@ -140,7 +146,7 @@ def _custom(value: Any) -> tuple[tuple[str, CustomSignal], ...]:
 
 
 def _custom_signal(name: Any, value: Any) -> CustomSignal:
-    if not isinstance(name, str) or not name.isprintable() or name.strip() != name or not 0 < len(name) <= _LONGEST_NAME:
+    if not isinstance(name, str) or not name.isprintable() or not 0 < len(name.strip()) == len(name) <= _LONGEST_NAME:
         raise InvalidPlan("limits.custom", name, f"names of 1 to {_LONGEST_NAME} printable characters")
     if isinstance(value, CustomSignal):
         return value
@@ -154,35 +160,31 @@ def _custom_signal(name: Any, value: Any) -> CustomSignal:
         raise InvalidPlan(f"{where}.{error.field}", error.value, error.allowed) from None
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, field_transformer=_know_their_names)
 class LoadLimits:
     """What load a plan allows, one limit per signal: ``"20ms"``, or ``("20ms", "100ms")`` for (max, critical).
 
     Each is absolute, in the signal's unit, or a multiple of its baseline: ``"3x"``, ``("3x", "100ms")``.
     ``commit_latency`` and ``block_read_time`` take durations, ``wal_rate`` bytes per second (``"30MB/s"``),
     ``transaction_wal``, ``replication_lag`` and ``retained_wal`` sizes (``"64MB"``), ``tuple_rate``, ``commit_rate``
-    and ``full_page_images`` counts per second (``"5000/s"``), ``requested_checkpoints`` counts per minute (``"2/min"``),
-    ``io_waits``, ``lock_waits`` and ``active_sessions`` counts (``"8"``). ``custom`` has the plan's own signals by
-    name. None sets no limit. Raises :class:`InvalidPlan`.
+    and ``full_page_images`` counts per second (``"5000/s"``), ``requested_checkpoints`` counts per minute
+    (``"2/min"``), ``io_waits``, ``lock_waits`` and ``active_sessions`` counts (``"8"``). ``custom`` has the plan's
+    own signals by name. None sets no limit. Raises :class:`InvalidPlan`.
     """
 
-    commit_latency: Limit | None = attrs.field(
-        default=Limit(0.025, 0.1), converter=lambda value: _limit("commit_latency", value)
-    )
-    wal_rate: Limit | None = attrs.field(default=None, converter=lambda value: _limit("wal_rate", value))
-    tuple_rate: Limit | None = attrs.field(default=None, converter=lambda value: _limit("tuple_rate", value))
-    commit_rate: Limit | None = attrs.field(default=None, converter=lambda value: _limit("commit_rate", value))
-    transaction_wal: Limit | None = attrs.field(default=None, converter=lambda value: _limit("transaction_wal", value))
-    full_page_images: Limit | None = attrs.field(default=None, converter=lambda value: _limit("full_page_images", value))
-    requested_checkpoints: Limit | None = attrs.field(
-        default=None, converter=lambda value: _limit("requested_checkpoints", value)
-    )
-    replication_lag: Limit | None = attrs.field(default=None, converter=lambda value: _limit("replication_lag", value))
-    retained_wal: Limit | None = attrs.field(default=None, converter=lambda value: _limit("retained_wal", value))
-    io_waits: Limit | None = attrs.field(default=None, converter=lambda value: _limit("io_waits", value))
-    lock_waits: Limit | None = attrs.field(default=None, converter=lambda value: _limit("lock_waits", value))
-    block_read_time: Limit | None = attrs.field(default=None, converter=lambda value: _limit("block_read_time", value))
-    active_sessions: Limit | None = attrs.field(default=None, converter=lambda value: _limit("active_sessions", value))
+    commit_latency: Limit | None = attrs.field(default=Limit(0.025, 0.1), converter=_limit)
+    wal_rate: Limit | None = attrs.field(default=None, converter=_limit)
+    tuple_rate: Limit | None = attrs.field(default=None, converter=_limit)
+    commit_rate: Limit | None = attrs.field(default=None, converter=_limit)
+    transaction_wal: Limit | None = attrs.field(default=None, converter=_limit)
+    full_page_images: Limit | None = attrs.field(default=None, converter=_limit)
+    requested_checkpoints: Limit | None = attrs.field(default=None, converter=_limit)
+    replication_lag: Limit | None = attrs.field(default=None, converter=_limit)
+    retained_wal: Limit | None = attrs.field(default=None, converter=_limit)
+    io_waits: Limit | None = attrs.field(default=None, converter=_limit)
+    lock_waits: Limit | None = attrs.field(default=None, converter=_limit)
+    block_read_time: Limit | None = attrs.field(default=None, converter=_limit)
+    active_sessions: Limit | None = attrs.field(default=None, converter=_limit)
     custom: tuple[tuple[str, CustomSignal], ...] = attrs.field(default=(), converter=_custom)
 
     def __attrs_post_init__(self) -> None:
@@ -190,7 +192,7 @@ class LoadLimits:
             raise InvalidPlan("limits", "none at all", "a limit for one signal at least")
 
     def __iter__(self) -> Iterator[tuple[str, Limit | None]]:
-        """Pairs of signal name and limit (or None): all of :data:`SIGNALS`, then ``custom.<name>`` of the plan's own."""
+        """Pairs of name and limit (or None): all of :data:`SIGNALS`, then ``custom.<name>`` of the plan's own."""
         for name in SIGNALS:
             yield name, getattr(self, name)
         for name, signal in self.custom:
@@ -214,5 +216,6 @@ class LoadLimits:
             raise InvalidPlan("limits", values, 'a table, such as {"commit_latency": ["20ms", "100ms"]}')
         unknown = sorted(set(values) - {*SIGNALS, "custom"})
         if unknown:
-            raise InvalidPlan(f"limits.{unknown[0]}", values[unknown[0]], f"limits for {', '.join(SIGNALS)}, and custom")
+            allowed = f"limits for {', '.join(SIGNALS)}, and custom"
+            raise InvalidPlan(f"limits.{unknown[0]}", values[unknown[0]], allowed)
         return cls(**values)

@@ -1,21 +1,31 @@
-"""How loaded a database is: samples, the limits a plan sets, and the verdict with its reasons."""
+"""How loaded a database is: samples, the verdict over them against a plan's limits, and its reasons."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from decimal import Decimal
 from enum import Enum
+from math import inf
+from statistics import median
 from typing import Any
 
-import attrs
+from airflow_backup_guard.core.limits import CustomSignal, Limit, LoadLimits, times_text
+from airflow_backup_guard.core.signals import SIGNALS, Signal, signal_named
 
-from airflow_backup_guard.core.units import Rate, format_duration, parse_duration
-from airflow_backup_guard.errors import InvalidPlan
-
-_COUNT_RATE = re.compile(r"(\d{1,18}(?:\.\d+)?)\s*/s", re.ASCII)
+__all__ = [
+    "SIGNALS",
+    "Assessment",
+    "CustomSignal",
+    "Finding",
+    "Limit",
+    "LoadLevel",
+    "LoadLimits",
+    "LoadSample",
+    "Signal",
+    "assess",
+    "baseline_of",
+]
 
 
 class LoadLevel(str, Enum):
@@ -33,185 +43,77 @@ class LoadLevel(str, Enum):
 
 
 @dataclass(frozen=True)
-class Signal:
-    """One thing that is measured: its name in plans and logs, and how its values are read and shown."""
-
-    name: str
-    title: str
-    parse: Callable[[Any, str], float] = field(repr=False, compare=False)
-    show: Callable[[float], str] = field(repr=False, compare=False)
-
-
-def _seconds(value: Any, where: str) -> float:
-    return parse_duration(value, where).total_seconds()
-
-
-def _count_rate(value: Any, where: str) -> float:
-    match = _COUNT_RATE.fullmatch(value.strip()) if isinstance(value, str) else None
-    if match is None:
-        raise InvalidPlan(where, value, 'a number per second, such as "5000/s"')
-    return float(match[1])
-
-
-def _show_seconds(value: float) -> str:
-    return f"{value * 1000:.1f} ms" if value < 1 else f"{value:.2f} s"
-
-
-def _show_count_rate(value: float) -> str:
-    return f"{value:.0f}/s"
-
-
-SIGNALS: Mapping[str, Signal] = {
-    signal.name: signal
-    for signal in (
-        Signal("commit_latency", "commit latency", _seconds, _show_seconds),
-        Signal("wal_rate", "WAL written", lambda v, w: float(Rate.parse(v, w)), lambda v: str(Rate(v))),
-        Signal("tuple_rate", "tuples written", _count_rate, _show_count_rate),
-        Signal("commit_rate", "commits", _count_rate, _show_count_rate),
-    )
-}
-
-
-@dataclass(frozen=True)
 class LoadSample:
-    """One measurement: values by signal name (seconds, bytes/s or counts/s), and why others are missing."""
+    """One measurement: values by signal name, in the signals' units (seconds, bytes, counts, each also per second or
+    minute), and why others are missing; ``missing`` is why those are that neither names."""
 
     taken_at: datetime
     values: Mapping[str, float] = field(default_factory=dict)
     unavailable: Mapping[str, str] = field(default_factory=dict)
+    missing: str = "not measured"
 
     @classmethod
     def failed(cls, taken_at: datetime, reason: str) -> LoadSample:
         """A sample in which nothing could be measured."""
-        return cls(taken_at, {}, dict.fromkeys(SIGNALS, reason))
-
-
-@dataclass(frozen=True)
-class Limit:
-    """Above ``max`` a backup slows down, above ``critical`` it pauses; both in the signal's unit."""
-
-    max: float
-    critical: float
-
-
-def _limit(name: str, value: Any) -> Limit | None:
-    if value is None:
-        return None
-    where = f"limits.{name}"
-    pair = value if isinstance(value, tuple | list) else (value,)
-    if isinstance(value, Limit):
-        try:
-            pair = _write_limit(name, value) or ()  # what could not be written would be lost with the record
-        except (ArithmeticError, TypeError, ValueError):
-            raise InvalidPlan(where, value, "numbers, in the unit of the signal") from None
-    if len(pair) not in (1, 2):
-        raise InvalidPlan(where, value, "one value (max), or two (max, critical)")
-    low = SIGNALS[name].parse(pair[0], where)
-    critical = SIGNALS[name].parse(pair[1], where) if len(pair) == 2 else float("inf")
-    if not 0 < low <= critical:
-        raise InvalidPlan(where, value, "max above zero, and critical not below max")
-    return Limit(low, critical)
-
-
-def _commit_latency(value: Any) -> Limit | None:
-    return _limit("commit_latency", value)
-
-
-def _wal_rate(value: Any) -> Limit | None:
-    return _limit("wal_rate", value)
-
-
-def _tuple_rate(value: Any) -> Limit | None:
-    return _limit("tuple_rate", value)
-
-
-def _commit_rate(value: Any) -> Limit | None:
-    return _limit("commit_rate", value)
-
-
-@attrs.frozen(kw_only=True)
-class LoadLimits:
-    """What load a plan allows, one limit per signal: ``"20ms"`` or ``("20ms", "100ms")`` for (max, critical).
-
-    ``commit_latency`` takes durations, ``wal_rate`` bytes per second (``"30MB/s"``), ``tuple_rate`` and
-    ``commit_rate`` counts per second (``"5000/s"``). None sets no limit. Raises :class:`InvalidPlan`.
-    """
-
-    commit_latency: Limit | None = attrs.field(default=Limit(0.025, 0.1), converter=_commit_latency)
-    wal_rate: Limit | None = attrs.field(default=None, converter=_wal_rate)
-    tuple_rate: Limit | None = attrs.field(default=None, converter=_tuple_rate)
-    commit_rate: Limit | None = attrs.field(default=None, converter=_commit_rate)
-
-    def __attrs_post_init__(self) -> None:
-        if not any(limit for _, limit in self):
-            raise InvalidPlan("limits", "none at all", "a limit for one signal at least")
-
-    def __iter__(self) -> Any:
-        """Pairs of signal name and limit (or None), in the order of :data:`SIGNALS`."""
-        return ((name, getattr(self, name)) for name in SIGNALS)
-
-    def to_dict(self) -> dict[str, list[str] | None]:
-        """Plain values that :meth:`from_dict` reads back without loss."""
-        return {name: _write_limit(name, limit) for name, limit in self}
+        return cls(taken_at, {}, dict.fromkeys(SIGNALS, reason), reason)
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> LoadLimits:
-        """Read what :meth:`to_dict` wrote, or a table of a plan file."""
-        if not isinstance(values, Mapping):
-            raise InvalidPlan("limits", values, 'a table, such as {"commit_latency": ["20ms", "100ms"]}')
-        unknown = sorted(set(values) - set(SIGNALS))
-        if unknown:
-            raise InvalidPlan(f"limits.{unknown[0]}", values[unknown[0]], f"limits for {', '.join(SIGNALS)}")
-        return cls(**values)
-
-
-def _write_limit(name: str, limit: Limit | None) -> list[str] | None:
-    def write(value: float) -> str:
-        if name == "commit_latency":
-            return format_duration(timedelta(seconds=value))
-        return f"{value:.0f}B/s" if name == "wal_rate" else f"{Decimal(repr(value)):f}".removesuffix(".0") + "/s"
-
-    if limit is None:
-        return None
-    return [write(value) for value in (limit.max, limit.critical) if value != float("inf")]
+    def stale(cls, taken_at: datetime, age: timedelta) -> LoadSample:
+        """What stands for the last sample, taken at ``taken_at``, once it is too old to say anything."""
+        return cls.failed(taken_at, f"stale: the last sample is {age.total_seconds():.1f} s old")
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What one signal says: its level, value and limit; ``reason`` tells why a value is missing."""
+    """What one signal says: its level, value and limit; ``reason`` tells why its value or its baseline is missing.
+
+    ``limit`` is as the plan has it; ``baseline`` is what a relative one was a multiple of.
+    """
 
     signal: str
     level: LoadLevel
     value: float | None = None
     limit: Limit | None = None
     reason: str = ""
+    baseline: float | None = None
+
+    @property
+    def threshold(self) -> Limit | None:
+        """The limit in the signal's unit; infinite where it takes a baseline and there is none."""
+        return self.limit if self.limit is None or self.baseline is None else self.limit.at(self.baseline)
 
     def __str__(self) -> str:
-        signal = SIGNALS[self.signal]
+        signal, limit = signal_named(self.signal), self.threshold
         if self.value is None:
             return f"{signal.title} unknown ({self.reason})"
-        if self.limit is None:
+        if limit is None:
             return f"{signal.title} {signal.show(self.value)} (no limit)"
-        value, threshold, name = signal.show(self.value), signal.show(self.limit.max), ""
+        value = signal.show(self.value)
+        if self.level is LoadLevel.UNKNOWN:
+            return f"{signal.title} {value}, limit unknown ({self.reason})"
+        critical = self.level is LoadLevel.CRITICAL
+        threshold = signal.show(limit.critical if critical else limit.max)
+        origin = self._origin(signal, critical)
         if self.level is LoadLevel.NORMAL:
-            return f"{signal.title} {value} ≤ {threshold}"
-        if self.level is LoadLevel.CRITICAL:
-            threshold, name = signal.show(self.limit.critical), "critical "
+            return f"{signal.title} {value} ≤ {threshold}{origin}"
         sign = "just over" if value == threshold else f"{value} >"
-        return f"{signal.title} {sign} {name}{threshold}"
+        return f"{signal.title} {sign} {'critical ' if critical else ''}{threshold}{origin}"
+
+    def _origin(self, signal: Signal, critical: bool) -> str:
+        times = None if self.limit is None else self.limit.critical_times if critical else self.limit.max_times
+        if times is None or self.baseline is None:
+            return ""
+        return f" ({times_text(times)} of {signal.show(self.baseline)})"
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for XCom, logs and JSON."""
-        limits = {} if self.limit is None else {"max": self.limit.max, "critical": self.limit.critical}
-        if limits.get("critical") == float("inf"):
-            limits["critical"] = None  # type: ignore[assignment]  # JSON has no infinity
-        return {
-            "signal": self.signal,
-            "level": self.level.value,
-            "value": self.value,
-            **limits,
-            "text": str(self),
-        }
+        """Plain values for XCom, logs and JSON; a limit that is not set or not known is null."""
+        plain: dict[str, Any] = {"signal": self.signal, "level": self.level.value, "value": self.value}
+        if self.threshold is not None:
+            both = {"max": self.threshold.max, "critical": self.threshold.critical}
+            plain.update({name: None if value == inf else value for name, value in both.items()})
+        if self.baseline is not None:
+            plain["baseline"] = self.baseline
+        return {**plain, "text": str(self)}
 
 
 @dataclass(frozen=True)
@@ -222,7 +124,8 @@ class Assessment:
     findings: tuple[Finding, ...]
 
     def __str__(self) -> str:
-        return f"load {self.level.value}: {'; '.join(map(str, self.findings))}"
+        limited = [str(finding) for finding in self.findings if finding.limit is not None]
+        return f"load {self.level.value}: {'; '.join(limited)}"
 
     @property
     def deciding(self) -> Finding:
@@ -232,25 +135,60 @@ class Assessment:
     def is_below(self, fraction: float) -> bool:
         """True when every limited signal is known and at most ``fraction`` of its ``max``."""
         return all(
-            finding.value is not None and finding.value <= fraction * finding.limit.max
+            finding.level is not LoadLevel.UNKNOWN
+            and finding.value is not None
+            and finding.value <= fraction * finding.threshold.max
             for finding in self.findings
-            if finding.limit is not None
+            if finding.threshold is not None
         )
 
 
-def assess(sample: LoadSample, limits: LoadLimits) -> Assessment:
-    """Hold a sample against limits. Any single limited signal decides; a missing one is unknown."""
-    findings = [_find(sample, name, limit) for name, limit in limits]
+def assess(sample: LoadSample, limits: LoadLimits, baseline: Mapping[str, float] | None = None) -> Assessment:
+    """Hold a sample against limits. Any single limited signal decides; a missing one is unknown.
+
+    ``baseline`` has values by signal name, in the signals' units. A relative limit whose baseline is missing is
+    unknown; one that is below the signal's ``least`` counts as that.
+    """
+    findings = [_find(sample, name, limit, baseline or {}) for name, limit in limits]
     findings.sort(key=lambda finding: (-finding.level.severity, finding.limit is None))
     return Assessment(findings[0].level, tuple(findings))
 
 
-def _find(sample: LoadSample, name: str, limit: Limit | None) -> Finding:
+def baseline_of(samples: Iterable[LoadSample]) -> dict[str, float]:
+    """The median of each signal that was measured in any of them: a baseline for :func:`assess`."""
+    seen: dict[str, list[float]] = {}
+    for sample in samples:
+        for name, value in sample.values.items():
+            if _possible(value):
+                seen.setdefault(name, []).append(value)
+    return {name: median(values) for name, values in seen.items()}
+
+
+def _possible(value: float | None) -> bool:
+    return value is not None and 0 <= value < inf
+
+
+def _find(sample: LoadSample, name: str, limit: Limit | None, baselines: Mapping[str, float]) -> Finding:
     value = sample.values.get(name)
-    if value is None or not 0 <= value < float("inf"):
-        why = sample.unavailable.get(name, "not measured") if value is None else f"measured as {value}, which cannot be"
+    if value is None or not _possible(value):
+        why = sample.unavailable.get(name, sample.missing)
+        if value is not None:
+            why = f"measured as {value}, which cannot be"
         level = LoadLevel.NORMAL if limit is None else LoadLevel.UNKNOWN
         return Finding(name, level, None, limit, why)
-    if limit is None or value <= limit.max:
-        return Finding(name, LoadLevel.NORMAL, value, limit)
-    return Finding(name, LoadLevel.CRITICAL if value > limit.critical else LoadLevel.HIGH, value, limit)
+    if limit is None:
+        return Finding(name, LoadLevel.NORMAL, value)
+    baseline = baselines.get(name) if limit.relative else None
+    if limit.relative and not _possible(baseline):
+        if value > limit.critical:
+            return Finding(name, LoadLevel.CRITICAL, value, limit)
+        multiples = " and ".join(times_text(times) for times in (limit.max_times, limit.critical_times) if times)
+        return Finding(name, LoadLevel.UNKNOWN, value, limit, f"{multiples} of a baseline that was not measured")
+    if baseline is not None:
+        baseline = max(baseline, signal_named(name).least)
+    finding = Finding(name, LoadLevel.NORMAL, value, limit, "", baseline)
+    threshold = finding.threshold or limit
+    if value <= threshold.max:
+        return finding
+    level = LoadLevel.CRITICAL if value > threshold.critical else LoadLevel.HIGH
+    return Finding(name, level, value, limit, "", baseline)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 import time
-from collections.abc import Callable
-from contextlib import ExitStack, closing
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 
 from airflow_backup_guard import __version__
 from airflow_backup_guard.core import backup
-from airflow_backup_guard.core.backup import Attempt, BackupRecord, Snapshot, StoredPart
+from airflow_backup_guard.core.backup import Attempt, BackupRecord, Snapshot, StoredPart, Tablespace
 from airflow_backup_guard.core.budget import Budget
 from airflow_backup_guard.core.load import Assessment
 from airflow_backup_guard.core.pace import Pace
@@ -20,20 +21,22 @@ from airflow_backup_guard.core.plan import BackupPlan
 from airflow_backup_guard.core.wal import LSN
 from airflow_backup_guard.engine import control
 from airflow_backup_guard.engine.parts import PartStore, PartWriter
-from airflow_backup_guard.engine.snapshot import close_attempt
+from airflow_backup_guard.engine.snapshot import close_attempt, refuse_outside_window
 from airflow_backup_guard.engine.stop import Stop
 from airflow_backup_guard.engine.telemetry import Telemetry
 from airflow_backup_guard.engine.throttle import LoadMonitor, Phase, Throttle
 from airflow_backup_guard.engine.wal import WalArchive
-from airflow_backup_guard.errors import BackupGuardError, BudgetSpent, ObjectMissing, SourceUnavailable
+from airflow_backup_guard.errors import BackupDamaged, BackupGuardError, BudgetSpent, ObjectMissing, SourceUnsuitable
 from airflow_backup_guard.postgres.base_backup import BaseBackup, MessageKind
 from airflow_backup_guard.postgres.replication import ReplicationConnection
+from airflow_backup_guard.postgres.sessions import end_other_sessions, end_sessions, session_name
 from airflow_backup_guard.postgres.wal_stream import hold_cluster, identify_system
 from airflow_backup_guard.repository.base import Repository
 from airflow_backup_guard.repository.read import read_whole
 
 _READ_SECONDS = 0.2
 _TELL_SECONDS = 0.1
+_KEPT_ATTEMPTS = timedelta(days=30)
 _log = logging.getLogger(__name__)
 
 
@@ -58,29 +61,37 @@ def copy(
     stop: Stop,
     on_progress: Callable[[Progress], None] = lambda progress: None,
     baseline_seconds: float = 3.0,
+    outside_window: bool = False,
 ) -> BackupRecord:
     """Copy the cluster, and make the backup visible once it is whole; a backup that is whole already is returned.
 
     The load is measured for ``baseline_seconds`` before and after, to tell what the copy did to it. Whatever goes
     wrong, nothing stays behind in the database, and what was stored is removed again. Raises :class:`BackupStopped`
-    after ``stop``, and the errors of the database and of the repository.
+    after ``stop``, :class:`PreflightNotYet` outside of the plan's windows unless with ``outside_window``,
+    :class:`BudgetSpent`, and the errors of the database and of the repository.
     """
     record_key = backup.record_key(plan.name, snapshot.backup_id)
     try:
         return backup.load(BackupRecord, read_whole(repository, record_key), record_key)
     except ObjectMissing:
         pass
+    if not outside_window:
+        refuse_outside_window(plan)
     run = _Copy(plan, snapshot, dsn, repository, stop, on_progress, baseline_seconds)
     try:
         return run.run()
     except BaseException as error:
         # Without the cluster nothing was stored; what is there may belong to an earlier try that is not dead yet.
         if run.holds_cluster:
-            _clean_up(plan, snapshot, repository, error)
+            _clean_up(plan, snapshot, dsn, repository, error)
+        # Whatever broke first when everything was cut off, the stop is why.
+        stop.check()
         raise
 
 
-def _clean_up(plan: BackupPlan, snapshot: Snapshot, repository: Repository, error: BaseException) -> None:
+def _clean_up(plan: BackupPlan, snapshot: Snapshot, dsn: str, repository: Repository, error: BaseException) -> None:
+    with suppress(BackupGuardError):  # the server may be what is broken
+        end_sessions(dsn, snapshot.backup_id)
     try:
         close_attempt(plan, snapshot, repository, str(error) or type(error).__name__, for_retry=True)
     except BackupGuardError as left:
@@ -117,13 +128,20 @@ class _Copy:
         self.monitor: LoadMonitor | None = None
         self.total = 0
         self.holds_cluster = False
+        self.connections: list[ReplicationConnection] = []
 
     def run(self) -> BackupRecord:
-        application = f"backup_guard/{self.snapshot.backup_id}"
-        with self.control, closing(ReplicationConnection(self.dsn, application)) as wal_connection:
+        application = session_name(self.snapshot.backup_id)
+        with (
+            self.control,
+            self._obeying_stop(),
+            closing(ReplicationConnection(self.dsn, application)) as wal_connection,
+        ):
             self._identify(wal_connection)
             hold_cluster(wal_connection, self.stop.check)
             self.holds_cluster = True
+            self.connections.append(wal_connection)
+            end_other_sessions(self.dsn, self.snapshot.backup_id)
             self._sweep()
             self.store.clear()
             self._reopen()
@@ -144,7 +162,7 @@ class _Copy:
                 end_lsn = stream.finish(self._keep_going)
                 self._check_range(stream, end_lsn)
                 assert self.wal is not None  # noqa: S101  # _open made it
-                self.parts += self.wal.finish(end_lsn)
+                self.parts += self.wal.finish(end_lsn, self._keep_going)
                 ended_at = datetime.now(timezone.utc)
                 monitor.enter(Phase.AFTER)
                 self.stop.wait(self.baseline_seconds)
@@ -157,6 +175,7 @@ class _Copy:
                 record = BackupRecord(
                     format=backup.FORMAT,
                     snapshot=self.snapshot,
+                    tablespaces=self._tablespaces(stream),
                     timeline=stream.timeline,
                     start_lsn=stream.start_lsn,
                     end_lsn=end_lsn,
@@ -178,17 +197,23 @@ class _Copy:
         found = identify_system(connection, self.stop.check)
         expected = self.snapshot.cluster
         if (found.system_identifier, found.timeline) != (expected.system_identifier, expected.timeline):
-            raise SourceUnavailable(
+            raise SourceUnsuitable(
                 f"The connection leads to system {found.system_identifier} on timeline {found.timeline}, but the "
                 f"snapshot was taken of system {expected.system_identifier} on timeline {expected.timeline}.",
-                remedy="Retry from the snapshot: there was a failover, or the connection was changed.",
+                remedy="Run it again from the snapshot: there was a failover, or the connection was changed.",
             )
 
     def _sweep(self) -> None:
         """Remove what dead copies of this cluster left: none of them can be alive, as the cluster is ours now."""
         control.sweep(self.repository, self.plan.name, self.snapshot.backup_id)
         for found in list(self.repository.list(backup.attempts_prefix(self.plan.name))):
-            attempt = backup.load(Attempt, read_whole(self.repository, found.key), found.key)
+            try:
+                attempt = backup.load(Attempt, read_whole(self.repository, found.key), found.key)
+            except (BackupDamaged, ObjectMissing) as error:
+                _log.warning("Left alone: %s", error)
+                continue
+            if attempt.outcome is not None and datetime.now(timezone.utc) - found.modified > _KEPT_ATTEMPTS:
+                self.repository.delete(found.key)
             other = attempt.snapshot
             if other.backup_id == self.snapshot.backup_id or attempt.outcome is not None:
                 continue
@@ -205,6 +230,7 @@ class _Copy:
 
     def _open(self, stack: ExitStack, application: str, wal_connection: ReplicationConnection) -> BaseBackup:
         connection = stack.enter_context(closing(ReplicationConnection(self.dsn, application)))
+        self.connections.append(connection)
         stream = BaseBackup(
             connection,
             label=f"backup_guard {self.snapshot.backup_id}",
@@ -264,13 +290,45 @@ class _Copy:
 
     def _check_range(self, stream: BaseBackup, end_lsn: LSN) -> None:
         if end_lsn < self.snapshot.lsn:
-            raise SourceUnavailable(
+            raise SourceUnsuitable(
                 f"The backup ends at {end_lsn}, before the snapshot at {self.snapshot.lsn}.",
                 remedy="Retry from the snapshot: this is not the server that it was taken of.",
             )
 
+    @contextmanager
+    def _obeying_stop(self) -> Iterator[None]:
+        """A thread that, on a stop, frees the database at once, however long the repository would take to notice."""
+        ended = threading.Event()
+
+        def watch() -> None:
+            while not ended.wait(_READ_SECONDS):
+                if self.stop.requested:
+                    for connection in list(self.connections):
+                        connection.cut()
+                    self.store.abort_writers()
+                    return
+
+        watcher = threading.Thread(target=watch, name="stop-watch", daemon=True)
+        watcher.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            watcher.join(_READ_SECONDS * 5)
+
+    def _tablespaces(self, stream: BaseBackup) -> tuple[Tablespace, ...]:
+        known = {tablespace.oid: tablespace.name for tablespace in self.snapshot.tablespaces}
+        return tuple(Tablespace(t.oid, known.get(t.oid, ""), t.location, t.size) for t in stream.tablespaces)
+
     def _check_stored(self) -> None:
         """What was stored must be there still: somebody may have taken this copy for dead, and tidied up after it."""
+        key = backup.attempt_key(self.plan.name, self.snapshot.backup_id)
+        attempt = backup.load(Attempt, read_whole(self.repository, key), key)
+        if attempt.outcome is not None:
+            raise ObjectMissing(
+                f"The attempt of this backup was closed while it ran: {attempt.outcome}.",
+                remedy="Run it again from the snapshot.",
+            )
         there = {found.key: found.size for found in self.repository.list(self.store.prefix)}
         missing = [part.key for part in self.parts if there.get(part.key) != part.size]
         if missing:

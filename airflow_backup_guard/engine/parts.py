@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+import threading
+from collections.abc import Callable
+from contextlib import AbstractContextManager, suppress
 from types import TracebackType
 
 from airflow_backup_guard.core.backup import StoredPart, parts_prefix
 from airflow_backup_guard.core.plan import BackupPlan
-from airflow_backup_guard.repository.base import Repository
+from airflow_backup_guard.repository.base import ObjectWriter, Repository
 from airflow_backup_guard.repository.codec import EncodingWriter, suffix
+
+_WAL_LEVEL = 3
 
 
 class PartWriter(AbstractContextManager["PartWriter"]):
     """One part being written; leaving the context without ``commit`` leaves nothing."""
 
-    def __init__(self, kind: str, name: str, writer: EncodingWriter) -> None:
+    def __init__(self, kind: str, name: str, writer: EncodingWriter, on_end: Callable[[], None]) -> None:
         self._kind = kind
         self._name = name
         self._writer = writer
+        self._on_end = on_end
 
     def write(self, data: bytes | memoryview) -> None:
         """Append raw bytes."""
@@ -26,12 +31,14 @@ class PartWriter(AbstractContextManager["PartWriter"]):
     def commit(self) -> StoredPart:
         """Make the part durable."""
         stored, content_size = self._writer.commit()
+        self._on_end()
         return StoredPart(self._kind, self._name, stored.key, stored.size, stored.sha256, content_size)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._writer.abort()
+        self._on_end()
 
 
 class PartStore:
@@ -41,13 +48,30 @@ class PartStore:
         self.repository = repository
         self.prefix = parts_prefix(plan.name, backup_id)
         self._plan = plan
+        self._targets: list[ObjectWriter] = []
+        self._lock = threading.Lock()
 
     def writer(self, kind: str, name: str, path: str, *, threads: int = 0) -> PartWriter:
         """Start a part at ``path`` below the backup's prefix, compressed and, if the plan says so, encrypted."""
         recipients = self._plan.recipients
         target = self.repository.writer(f"{self.prefix}{path}{suffix(recipients)}")
-        level = self._plan.compression_level
-        return PartWriter(kind, name, EncodingWriter(target, level=level, threads=threads, recipients=recipients))
+        with self._lock:
+            self._targets.append(target)
+        # WAL must keep up with the server whatever level the plan chose for the archives.
+        level = min(self._plan.compression_level, _WAL_LEVEL) if kind == "wal" else self._plan.compression_level
+        writer = EncodingWriter(target, level=level, threads=threads, recipients=recipients)
+        return PartWriter(kind, name, writer, lambda: self._forget(target))
+
+    def _forget(self, target: ObjectWriter) -> None:
+        with self._lock, suppress(ValueError):
+            self._targets.remove(target)
+
+    def abort_writers(self) -> None:
+        """From another thread: make whoever is writing here fail at once, however long the repository would take."""
+        with self._lock:
+            targets, self._targets = self._targets, []
+        for target in targets:
+            target.abort()
 
     def clear(self) -> None:
         """Delete everything that was stored, and what writers that died left open."""

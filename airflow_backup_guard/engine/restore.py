@@ -79,7 +79,7 @@ class _Restore:
         self.on_progress = on_progress
         self.done = 0
         self.total = sum(p.content_size for p in record.parts if p.kind in ("archive", "wal"))
-        self.locations = {t: mapping.pop(t.location, Path(t.location)).absolute() for t in record.snapshot.tablespaces}
+        self.locations = {t: mapping.pop(t.location, Path(t.location)).absolute() for t in record.tablespaces}
         self.unknown_locations = sorted(mapping)
 
     @property
@@ -92,7 +92,7 @@ class _Restore:
                 f"The backup has no tablespace at {', '.join(self.unknown_locations)}.",
                 remedy=f"It has: {', '.join(t.location for t in self.locations) or 'none'}.",
             )
-        if relative := [t.location for t in self.record.snapshot.tablespaces if not Path(t.location).is_absolute()]:
+        if relative := [t.location for t in self.record.tablespaces if not Path(t.location).is_absolute()]:
             raise RestoreRefused(
                 f"The backup has tablespaces in place, which a restore cannot put back: {', '.join(relative)}.",
                 remedy="Restore it by hand, as docs/format.md shows.",

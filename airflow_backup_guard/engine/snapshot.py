@@ -47,9 +47,8 @@ def take_snapshot(plan: BackupPlan, dsn: str, repository: Repository, *, outside
     Outside of the plan's windows not even the database is asked, unless with ``outside_window``. Raises
     :class:`PreflightFailed`, or :class:`PreflightNotYet` if waiting is all it takes.
     """
-    window = _window_check(plan, datetime.now(timezone.utc))
-    if window.status is CheckStatus.FAILED and not outside_window:
-        raise _error([window])
+    if not outside_window:
+        refuse_outside_window(plan)
     readiness = _check_all_but_the_window(plan, dsn, repository)
     if readiness.failed:
         raise _error(readiness.failed)
@@ -84,14 +83,21 @@ def close_attempt(
     try:
         read_whole(repository, backup.record_key(plan.name, snapshot.backup_id))
     except ObjectMissing:
+        # First the word, then the deed: a copy that is not dead after all sees it before it makes a record.
+        repository.put(key, backup.dump(Attempt(backup.FORMAT, snapshot, outcome=reason)))
         PartStore(repository, plan, snapshot.backup_id).clear()
-        closed = backup.dump(Attempt(backup.FORMAT, snapshot, outcome=reason))
-        repository.put(key, closed)
         control.clear(repository, plan.name, snapshot.backup_id, for_retry=for_retry)
         return True
     repository.delete(key)
     control.clear(repository, plan.name, snapshot.backup_id)
     return False
+
+
+def refuse_outside_window(plan: BackupPlan) -> None:
+    """Raise :class:`PreflightNotYet` unless it is inside of the plan's windows."""
+    window = _window_check(plan, datetime.now(timezone.utc))
+    if window.status is CheckStatus.FAILED:
+        raise _error([window])
 
 
 def _check_all_but_the_window(plan: BackupPlan, dsn: str, repository: Repository) -> Readiness:

@@ -21,6 +21,11 @@ class Stop:
         if self._reason is None:
             self._reason = reason
 
+    @property
+    def requested(self) -> bool:
+        """Whether the end was asked for."""
+        return self._reason is not None
+
     def check(self) -> None:
         """Raise :class:`BackupStopped` if it was asked for."""
         if self._reason is not None:

@@ -6,6 +6,7 @@ Probe, assess and decide run in a thread of their own; the copy's thread only en
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 import time
 from array import array
@@ -29,6 +30,12 @@ _SAMPLE_SECONDS = 0.1
 _DECISION_SECONDS = 1.0
 _OVERDUE_SECONDS = 2.0
 _SLICE_SECONDS = 0.1
+_STALE_SECONDS = 3.0
+_JOIN_SECONDS = 2.0
+_MOST_PAUSES = 100
+
+
+_log = logging.getLogger(__name__)
 
 
 class Throttle:
@@ -45,12 +52,14 @@ class Throttle:
         self._bucket = TokenBucket(pace.rate, time.monotonic())
         self._allowed = pace
         self._orders = Orders()
+        self._set_at = time.monotonic()
         self.pace = pace
 
     def set_pace(self, pace: Pace) -> None:
         """Change what the load allows; a reader that waits is woken."""
         with self._lock:
             self._allowed = pace
+            self._set_at = time.monotonic()
             self._combine()
 
     def set_orders(self, orders: Orders) -> None:
@@ -66,8 +75,18 @@ class Throttle:
 
     def spend(self, size: int) -> None:
         """Account for ``size`` bytes that were read, and wait as long as they are worth; ends at once on a stop."""
+        now = time.monotonic()
         with self._lock:
-            self._bucket.take(size, time.monotonic())
+            self._bucket.take(size, now)
+            if now - self._set_at > _STALE_SECONDS and self._allowed.rate > self._allowed.floor:
+                # Whoever decides has died or hangs, so that nobody knows what the load is.
+                self._allowed = replace(
+                    self._allowed,
+                    rate=self._allowed.floor,
+                    state=PaceState.THROTTLED,
+                    reason="nobody measures it",
+                )
+                self._combine()
         while True:
             self._stop.check()
             with self._lock:
@@ -135,7 +154,8 @@ class LoadMonitor(AbstractContextManager["LoadMonitor"]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._ending.set()
-        self._thread.join()
+        # A database that does not answer must not hold up a stop; the thread ends by itself once its probe times out.
+        self._thread.join(_JOIN_SECONDS)
 
     def enter(self, phase: Phase) -> None:
         """The backup is in its next phase."""
@@ -164,13 +184,15 @@ class LoadMonitor(AbstractContextManager["LoadMonitor"]):
                 sampling = asyncio.ensure_future(probe.sample())
                 while not (await asyncio.wait({sampling}, timeout=_SLICE_SECONDS))[0]:
                     waited = time.monotonic() - began
+                    if self._ending.is_set():
+                        return
                     if probe.connected and waited > overdue:
                         # A commit that has not ended yet is at least as slow as the time that we wait for it.
                         late = {"commit_latency": waited}
                         self._take(LoadSample(datetime.now(timezone.utc), late, {}))
                     elif not probe.connected and waited > _OVERDUE_SECONDS:
                         self._take(LoadSample.failed(datetime.now(timezone.utc), "the probe cannot connect"))
-                sample = sampling.result()
+                sample = self._result_of(sampling)
                 if (latency := sample.values.get("commit_latency")) is not None:
                     self._latencies[self._phase].append(latency)
                     out_of_the_way = self._phase is not Phase.DURING or self._throttle.pace.rate <= self._pace.floor
@@ -178,6 +200,13 @@ class LoadMonitor(AbstractContextManager["LoadMonitor"]):
                 self._take(sample)
                 while time.monotonic() - began < _SAMPLE_SECONDS and not self._ending.is_set():
                     await asyncio.sleep(_SAMPLE_SECONDS / 5)
+
+    @staticmethod
+    def _result_of(sampling: asyncio.Future[LoadSample]) -> LoadSample:
+        if (error := sampling.exception()) is not None:
+            _log.error("the probe failed: %r", error)
+            return LoadSample.failed(datetime.now(timezone.utc), f"the probe failed: {error!r}")
+        return sampling.result()
 
     def _take(self, sample: LoadSample) -> None:
         now = time.monotonic()
@@ -229,3 +258,5 @@ class LoadMonitor(AbstractContextManager["LoadMonitor"]):
             self._pauses[-1] = Pause(began_at, (taken_at - began_at) / timedelta(seconds=1), self._pauses[-1].reason)
         if pace.state is PaceState.PAUSED and before.state is not PaceState.PAUSED:
             self._pauses.append(Pause(taken_at, 0.0, pace.reason))
+            # The record and the report shall stay readable; the sum of all pauses is kept beside them.
+            del self._pauses[:-_MOST_PAUSES]

@@ -162,9 +162,9 @@ class _Reading:
         yield _check("WAL", not missing, f"{len(needed)} segments from {record.start_lsn} to {record.end_lsn}", missing)
         covered = record.end_lsn >= record.snapshot.lsn
         yield _check("snapshot", covered, f"it ends at {record.end_lsn}, and the snapshot is at {record.snapshot.lsn}")
-        archives = {"base", *(str(tablespace.oid) for tablespace in record.snapshot.tablespaces)}
-        absent = sorted(archives - {part.name for part in record.parts_of("archive")})
-        yield _check("archives", not absent, f"{len(archives)} expected", absent)
+        archives = {"base", *(str(tablespace.oid) for tablespace in record.tablespaces)}
+        wrong = sorted(archives ^ {part.name for part in record.parts_of("archive")})
+        yield _check("archives", not wrong, f"{len(archives)} expected", wrong)
         if self.manifest is None or self.archives is None:
             yield Check("identity", CheckStatus.UNKNOWN, "the content could not be read")
             return

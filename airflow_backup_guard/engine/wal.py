@@ -11,11 +11,12 @@ from airflow_backup_guard.core.backup import StoredPart
 from airflow_backup_guard.core.wal import LSN, segment_name
 from airflow_backup_guard.engine.parts import PartStore, PartWriter
 from airflow_backup_guard.errors import SourceUnavailable
-from airflow_backup_guard.postgres.replication import ReplicationConnection
+from airflow_backup_guard.postgres.replication import KeepGoing, ReplicationConnection
 from airflow_backup_guard.postgres.wal_stream import WalStream
 
 _READ_SECONDS = 0.2
-_LAST_BYTES_SECONDS = 60.0
+_STALLED_SECONDS = 360.0  # what a write to a repository that hangs may take, with its retries
+_JOIN_SECONDS = 2.0
 
 
 class WalArchive(AbstractContextManager["WalArchive"]):
@@ -40,6 +41,7 @@ class WalArchive(AbstractContextManager["WalArchive"]):
         self._segment: PartWriter | None = None
         self._end: LSN | None = None
         self._error: Exception | None = None
+        self._position = self._first
         self._closing = threading.Event()
         self._complete = threading.Event()
         self._thread = threading.Thread(target=self._run, name="wal-archive", daemon=True)
@@ -52,26 +54,29 @@ class WalArchive(AbstractContextManager["WalArchive"]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._closing.set()
-        self._thread.join()
+        # A repository that hangs must not hold up a stop; the thread ends by itself once its write does.
+        self._thread.join(_JOIN_SECONDS)
 
     def check(self) -> None:
         """Raise what went wrong in the thread, if anything did."""
         if self._error is not None:
             raise self._error
 
-    def finish(self, end: LSN) -> list[StoredPart]:
+    def finish(self, end: LSN, keep_going: KeepGoing) -> list[StoredPart]:
         """Wait until all WAL before ``end`` is stored; returns the segments in order.
 
         The session lives on until the archive is left, as the cluster is held by it.
         """
         self._end = end
-        deadline = time.monotonic() + _LAST_BYTES_SECONDS
+        position, since = self._position, time.monotonic()
         while not self._complete.wait(_READ_SECONDS):
-            self.check()
-            if time.monotonic() > deadline:
+            keep_going()
+            if self._position != position:
+                position, since = self._position, time.monotonic()
+            if time.monotonic() - since > _STALLED_SECONDS:
                 raise SourceUnavailable(
-                    f"WAL up to {end} did not arrive within {_LAST_BYTES_SECONDS:.0f} s.",
-                    remedy="Retry; if it stays, see the server's log.",
+                    f"WAL up to {end} is needed, and none came after {position} for {_STALLED_SECONDS:.0f} s.",
+                    remedy="Retry; if it stays, see the server's log, and how fast the repository writes.",
                 )
         return self._parts
 
@@ -87,6 +92,7 @@ class WalArchive(AbstractContextManager["WalArchive"]):
                     continue
                 if data:
                     self._store_from(position, data)
+                    self._position = stream.position
                 if self._end is not None and stream.position >= self._end:
                     self._pad(stream.position)
                     self._complete.set()

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import BaseOperator
-
-from airflow_backup_guard.engine.stop import Stop
 from airflow_backup_guard.hooks.backup_guard import BackupGuardHook
 from airflow_backup_guard.hooks.errors import told_to_airflow
+from airflow_backup_guard.operators.stoppable import StoppableOperator
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -17,7 +15,7 @@ if TYPE_CHECKING:
     from airflow_backup_guard.core import BackupPlan
 
 
-class ThrottledCopyOperator(BaseOperator):
+class ThrottledCopyOperator(StoppableOperator):
     """Copies the cluster into the plan's repository, and makes the backup visible once it is whole.
 
     :param snapshot: what :class:`PostgresSnapshotOperator` returned
@@ -28,10 +26,8 @@ class ThrottledCopyOperator(BaseOperator):
     template_fields: Sequence[str] = ("snapshot",)
 
     def __init__(self, *, plan: BackupPlan, snapshot: Any, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.plan = plan
+        super().__init__(plan=plan, **kwargs)
         self.snapshot = snapshot
-        self._stop = Stop()
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Copy; the log has a line of progress every 15 s."""
@@ -51,7 +47,6 @@ class ThrottledCopyOperator(BaseOperator):
                 stop=self._stop,
                 on_progress=ProgressLog(self.log.info),
             )
-            # Airflow lets a task that was stopped go on, and end as a success; a stopped task must not look like one.
             self._stop.check()
         for name, value in record_lines(record):
             self.log.info("%-16s %s", name, value)
@@ -62,7 +57,3 @@ class ThrottledCopyOperator(BaseOperator):
             "seconds": record.seconds,
             "impact": dump_plain(record.impact),
         }
-
-    def on_kill(self) -> None:
-        """Airflow's SIGTERM: the copy ends at once and cleans up."""
-        self._stop.request("Airflow stopped the task")

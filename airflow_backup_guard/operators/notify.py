@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import BaseNotifier, BaseOperator, TriggerRule
+from airflow.sdk import BaseNotifier, TriggerRule
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from airflow_backup_guard.errors import BackupGuardError
 from airflow_backup_guard.hooks.backup_guard import BackupGuardHook
 from airflow_backup_guard.hooks.errors import PROBLEM_KEY
+from airflow_backup_guard.operators.stoppable import StoppableOperator
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from airflow_backup_guard.operators.snapshot import PostgresSnapshotOperator
 
 
-class BackupNotifyOperator(BaseOperator):
+class BackupNotifyOperator(StoppableOperator):
     """Sends the report of this run, good or bad, and then fails if it is bad, so that the run is seen as what it is.
 
     :param snapshot: the run's :class:`PostgresSnapshotOperator` itself, not its output: Airflow wants whatever depends
@@ -44,8 +45,7 @@ class BackupNotifyOperator(BaseOperator):
         trigger_rule: TriggerRule = TriggerRule.ALL_DONE,
         **kwargs: Any,
     ) -> None:
-        super().__init__(trigger_rule=trigger_rule, **kwargs)
-        self.plan = plan
+        super().__init__(plan=plan, trigger_rule=trigger_rule, **kwargs)
         self.snapshot_task_id = snapshot.task_id
         self.gates = list(gates)
         self.notifiers = list(notifiers)
@@ -61,6 +61,7 @@ class BackupNotifyOperator(BaseOperator):
             except Exception:
                 # Whoever cannot be reached must not turn a good backup into a bad one, or keep others from hearing.
                 self.log.exception("%s could not deliver the report", type(notifier).__name__)
+        self._stop.check()
         if not report.good and "skipped" in states.values() and "failed" not in states.values():
             raise AirflowSkipException(report.title)
         if not report.good:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import BaseOperator
-
 from airflow_backup_guard.hooks.backup_guard import BackupGuardHook
 from airflow_backup_guard.hooks.errors import told_to_airflow
+from airflow_backup_guard.operators.stoppable import StoppableOperator
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -16,15 +15,11 @@ if TYPE_CHECKING:
     from airflow_backup_guard.core import BackupPlan
 
 
-class PostgresSnapshotOperator(BaseOperator):
+class PostgresSnapshotOperator(StoppableOperator):
     """Checks that a backup may begin, and fixes what it must contain: every transaction committed until now.
 
     Returns the snapshot as plain values, ``backup_id`` among them. Wire :meth:`teardown` after the copy.
     """
-
-    def __init__(self, *, plan: BackupPlan, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.plan = plan
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Run the preflight check and open the attempt."""
@@ -35,6 +30,7 @@ class PostgresSnapshotOperator(BaseOperator):
         hook = BackupGuardHook(self.plan)
         with told_to_airflow(context):
             snapshot = take_snapshot(self.plan, hook.dsn(), hook.repository())
+            self._stop.check()
         for warning in snapshot.warnings:
             self.log.warning("%s", warning)
         self.log.info("Snapshot %s at %s: %s to copy", snapshot.backup_id, snapshot.lsn, Size(snapshot.size))
@@ -49,23 +45,29 @@ class PostgresSnapshotOperator(BaseOperator):
         return task
 
 
-class SnapshotTeardownOperator(BaseOperator):
+class SnapshotTeardownOperator(StoppableOperator):
     """Closes a snapshot's attempt, whatever became of the copy; running it twice does no harm."""
 
     template_fields: Sequence[str] = ("snapshot",)
 
     def __init__(self, *, plan: BackupPlan, snapshot: Any, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.plan = plan
+        super().__init__(plan=plan, **kwargs)
         self.snapshot = snapshot
 
     def execute(self, context: Context) -> None:
-        """Remove what is stored of an attempt without a record."""
+        """Remove what is stored of an attempt without a record, and end sessions that it left."""
         from airflow_backup_guard.core.backup import Snapshot, load_plain
         from airflow_backup_guard.engine.snapshot import close_attempt
+        from airflow_backup_guard.errors import BackupGuardError
+        from airflow_backup_guard.postgres.sessions import end_sessions
 
         snapshot = load_plain(Snapshot, self.snapshot)
-        repository = BackupGuardHook(self.plan).repository()
+        hook = BackupGuardHook(self.plan)
+        try:
+            end_sessions(hook.dsn(), snapshot.backup_id)
+        except BackupGuardError as error:
+            self.log.warning("Could not look for sessions that were left in the database: %s", error)
+        repository = hook.repository()
         with told_to_airflow(context):
             closed = close_attempt(self.plan, snapshot, repository, "the run ended without it")
         self.log.info("%s %s", snapshot.backup_id, "did not become a backup; removed" if closed else "is whole")

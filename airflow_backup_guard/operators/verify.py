@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
-from airflow_backup_guard.engine.stop import Stop
 from airflow_backup_guard.hooks.backup_guard import BackupGuardHook
 from airflow_backup_guard.hooks.errors import PROBLEM_KEY, told_to_airflow
+from airflow_backup_guard.operators.stoppable import StoppableOperator
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
     from airflow_backup_guard.core import BackupPlan
 
 
-class BackupVerifyOperator(BaseOperator):
+class BackupVerifyOperator(StoppableOperator):
     """Reads a backup back and holds it against its record and PostgreSQL's manifest.
 
     :param backup: what :class:`ThrottledCopyOperator` returned, a backup's id, or ``latest`` of the plan
@@ -30,10 +29,8 @@ class BackupVerifyOperator(BaseOperator):
     template_fields: Sequence[str] = ("backup",)
 
     def __init__(self, *, plan: BackupPlan, backup: Any = "latest", **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.plan = plan
+        super().__init__(plan=plan, **kwargs)
         self.backup = backup
-        self._stop = Stop()
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Verify; each problem is a line in the log."""
@@ -47,6 +44,7 @@ class BackupVerifyOperator(BaseOperator):
             backup_id = self.backup if isinstance(self.backup, str) else self.backup["backup_id"]
             record = catalog.find(repository, backup_id, self.plan.name)
             result = verify(record, repository, stop=self._stop)
+            self._stop.check()
         self.log.info("Verdict: %s, %d files in %.1f s", result.verdict.value, result.files, result.seconds)
         for problem in result.problems:
             self.log.error("%s", problem)
@@ -57,7 +55,3 @@ class BackupVerifyOperator(BaseOperator):
             # What is damaged stays so; what could not be read may be readable at the next try.
             raise (AirflowFailException if result.verdict is Verdict.DAMAGED else AirflowException)(problem)
         return dump_plain(result)
-
-    def on_kill(self) -> None:
-        """Airflow's SIGTERM."""
-        self._stop.request("Airflow stopped the task")

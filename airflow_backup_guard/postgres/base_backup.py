@@ -33,6 +33,15 @@ class Message:
     name: str = ""
 
 
+@dataclass(frozen=True)
+class StreamedTablespace:
+    """One tablespace that the backup holds an archive of; ``size`` in bytes, an estimate."""
+
+    oid: int
+    location: str
+    size: int
+
+
 class BaseBackup:
     """One base backup being streamed. ``total`` is the server's estimate of all archives, in bytes."""
 
@@ -57,6 +66,12 @@ class BaseBackup:
         self.start_lsn = LSN.parse(start or "")
         self.timeline = int(timeline or 0)
         self.total = 1024 * sum(int(size or 0) for _, _, size in tablespaces)
+        # As they are at the backup's own start: one may have been created or dropped since the snapshot.
+        self.tablespaces = tuple(
+            StreamedTablespace(int(oid), location or "", 1024 * int(size or 0))
+            for oid, location, size in tablespaces
+            if oid is not None
+        )
         connection.begin_copy(keep_going)
 
     def read(self, timeout: float) -> Message | bool | None:

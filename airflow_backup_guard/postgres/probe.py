@@ -1,63 +1,54 @@
-"""Measures the live write load of a primary, twice a second if need be, in one round trip."""
+"""Measures the live load of a primary, several times a second if need be.
+
+Each sample times a commit, in one round trip; the statistics follow in a second one, once a second at most. At four
+samples a second, PostgreSQL 15 and 18 spend 0.2 ms a sample on it (28 sessions, 6 databases; 0.3 ms with 308 sessions
+and 53 databases; by pg_stat_statements, under pgbench), beside the flush of the commit, which is what is measured.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass
 from datetime import datetime, timezone
 from types import TracebackType
-from typing import Any
 
 import psycopg
+from psycopg.rows import dict_row
 
+from airflow_backup_guard.core.limits import CustomSignal
 from airflow_backup_guard.core.load import LoadSample
 from airflow_backup_guard.errors import BackupGuardError
-from airflow_backup_guard.postgres.connection import conninfo, translate
+from airflow_backup_guard.postgres import load_sql
+from airflow_backup_guard.postgres.async_session import AsyncSession, end_session, open_session
+from airflow_backup_guard.postgres.connection import translate
+from airflow_backup_guard.postgres.custom_signals import CustomProbe
+from airflow_backup_guard.postgres.load_statistics import Statistics
 
-# Any role may run this, on a primary, from PostgreSQL 9.6 on. The commit is timed by the server's clock, so that
-# neither the network nor a busy worker counts as load of the database. What is written is a WAL record of a few
-# bytes that no table and no reader ever sees.
-_MEASURE = """
-    SELECT extract(epoch FROM clock_timestamp())::float8;
-    BEGIN;
-    SELECT pg_logical_emit_message(true, 'backup_guard', '');
-    COMMIT;
-    SELECT extract(epoch FROM clock_timestamp())::float8,
-           (pg_current_wal_lsn() - '0/0')::float8,
-           (SELECT sum(xact_commit)::float8 FROM pg_stat_database),
-           (SELECT sum(tup_inserted + tup_updated + tup_deleted)::float8 FROM pg_stat_database),
-           pg_postmaster_start_time()::text
-"""
-# With asynchronous commit the probe would not feel the disk that it is there to feel.
-_PREPARE = """
-    SELECT CASE current_setting('synchronous_commit') WHEN 'off'
-           THEN set_config('synchronous_commit', 'local', false) END
-"""
-
-
-@dataclass(frozen=True)
-class _Counters:
-    measured_at: float  # seconds of the monotonic clock
-    wal: float
-    commits: float
-    tuples: float
-    started: str  # of the server: after a restart the counters begin anew
+_STATISTICS_SECONDS = 0.9
+_GIVE_UP_SECONDS = 60.0
+_CLOCK_SECONDS = 0.001
 
 
 class LoadProbe:
-    """One session that measures; it connects by itself, again after a failure, and never raises for one.
+    """One session that measures, and one more if the plan has signals of its own; it connects by itself, again after
+    a failure, and never raises for one.
 
-    A sample holds ``commit_latency`` in seconds, ``wal_rate`` in bytes/s, ``tuple_rate`` and ``commit_rate`` per
-    second since the sample before. What could not be measured is in ``unavailable`` with the reason.
+    A sample has all of :data:`~airflow_backup_guard.core.signals.SIGNALS`; what could not be measured is in its
+    ``unavailable`` with the reason. A sample that takes longer than ``timeout`` is answered by a failed one while its
+    session goes on waiting, for a minute: however long a server hangs, only one session of ours hangs with it.
     """
 
-    def __init__(self, dsn: str, *, timeout: float = 5.0) -> None:
-        """``timeout`` in seconds bounds one sample, connecting included."""
+    def __init__(self, dsn: str, *, custom: tuple[tuple[str, CustomSignal], ...] = (), timeout: float = 5.0) -> None:
+        """``custom`` is that of the plan's limits; ``timeout`` in seconds bounds one sample, connecting included."""
         self._dsn = dsn
         self._timeout = timeout
-        self._connection: psycopg.AsyncConnection[tuple[Any, ...]] | None = None
-        self._previous: _Counters | None = None
+        self._session: AsyncSession | None = None
+        self._measuring: asyncio.Task[LoadSample] | None = None
+        self._began = 0.0
+        self._commit_began: float | None = None
+        self._statistics = Statistics()
+        self._statistics_at = float("-inf")
+        self._custom = CustomProbe(dsn, custom)
 
     async def __aenter__(self) -> LoadProbe:
         return self
@@ -66,18 +57,32 @@ class LoadProbe:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self._disconnect()
+        await self._custom.close()
 
     @property
     def connected(self) -> bool:
         """True while a session is open."""
-        return self._connection is not None
+        return self._session is not None
+
+    @property
+    def commit_pending(self) -> float | None:
+        """For how many seconds the commit that is under way has not ended; None if there is none."""
+        return None if self._commit_began is None else time.monotonic() - self._commit_began
 
     async def sample(self) -> LoadSample:
         """Measure once."""
+        if self._measuring is None:
+            self._began = time.monotonic()
+            self._measuring = asyncio.ensure_future(self._measure())
+        await asyncio.wait({self._measuring}, timeout=self._timeout)
+        if not self._measuring.done():
+            waited = time.monotonic() - self._began
+            if waited >= _GIVE_UP_SECONDS:
+                await self._disconnect()
+            return LoadSample.failed(datetime.now(timezone.utc), f"no answer for {waited:.0f} s")
+        measured, self._measuring = self._measuring, None
         try:
-            return await asyncio.wait_for(self._measure(), self._timeout)
-        except (TimeoutError, asyncio.TimeoutError):
-            reason = f"no answer within {self._timeout:.0f} s"
+            return measured.result()
         except psycopg.Error as error:
             reason = str(translate(self._dsn, error))
         except BackupGuardError as error:
@@ -86,39 +91,53 @@ class LoadProbe:
         return LoadSample.failed(datetime.now(timezone.utc), reason)
 
     async def _measure(self) -> LoadSample:
-        if self._connection is None:
-            self._connection = await psycopg.AsyncConnection.connect(conninfo(self._dsn), autocommit=True)
-            await self._connection.execute(_PREPARE)
-        cursor = await self._connection.execute(_MEASURE)
-        (began,) = await cursor.fetchone() or ()
-        while cursor.nextset():
-            pass
-        ended, wal, commits, tuples, started = await cursor.fetchone() or ()
-        counters = _Counters(time.monotonic(), wal, commits, tuples, started)
-        values, unavailable = _rates(self._previous, counters)
-        if ended >= began:
-            values["commit_latency"] = ended - began
+        if self._session is None:
+            self._session = await open_session(self._dsn, load_sql.PREPARE_SESSION)
+        self._custom.ask()
+        latency = await self._commit(self._session)
+        now = time.monotonic()
+        if now - self._statistics_at >= _STATISTICS_SECONDS:
+            self._statistics_at = now
+            await self._ask_statistics(self._session)
+        values, unavailable = await self._custom.answers()
+        values = {**self._statistics.values, **values}
+        unavailable = {**self._statistics.unavailable, **unavailable}
+        if isinstance(latency, float):
+            values["commit_latency"] = latency
         else:
-            unavailable["commit_latency"] = "the clock of the server was set back"
-        self._previous = counters
+            unavailable["commit_latency"] = latency
         return LoadSample(datetime.now(timezone.utc), values, unavailable)
 
+    async def _commit(self, session: AsyncSession) -> float | str:
+        """How many seconds a commit took, or why that is not known."""
+        self._commit_began = began = time.monotonic()
+        try:
+            cursor = await session.execute(load_sql.COMMIT)
+        finally:
+            self._commit_began = None
+        (before,) = await cursor.fetchone() or ()
+        while cursor.nextset():
+            pass
+        (after,) = await cursor.fetchone() or ()
+        latency: float = after - before
+        if latency < 0:
+            return "the clock of the server was set back"
+        if latency > time.monotonic() - began + _CLOCK_SECONDS:
+            return "the clock of the server was set forward"
+        return latency
+
+    async def _ask_statistics(self, session: AsyncSession) -> None:
+        sql = load_sql.statistics(session.info.server_version)
+        try:
+            # Prepared, so that it is planned only once.
+            cursor = await session.cursor(row_factory=dict_row).execute(sql, prepare=True)
+            self._statistics.read(await cursor.fetchone() or {}, time.monotonic())
+        except psycopg.Error as error:
+            if session.closed:
+                raise
+            self._statistics.fail(translate(self._dsn, error).message)
+
     async def _disconnect(self) -> None:
-        connection, self._connection, self._previous = self._connection, None, None
-        if connection is not None:
-            await connection.close()
-
-
-def _rates(previous: _Counters | None, now: _Counters) -> tuple[dict[str, float], dict[str, str]]:
-    names = {"wal_rate": "wal", "commit_rate": "commits", "tuple_rate": "tuples"}
-    if previous is None or previous.started != now.started:
-        return {}, dict.fromkeys(names, "a rate needs two samples")
-    values, unavailable = {}, {}
-    seconds = max(now.measured_at - previous.measured_at, 1e-3)
-    for name, counter in names.items():
-        grown = getattr(now, counter) - getattr(previous, counter)
-        if grown < 0:
-            unavailable[name] = "the statistics were reset"
-        else:
-            values[name] = grown / seconds
-    return values, unavailable
+        measuring, self._measuring = self._measuring, None
+        session, self._session = self._session, None
+        await end_session(measuring, session)

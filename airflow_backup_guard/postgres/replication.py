@@ -6,7 +6,9 @@ and reads what has arrived. Protocol: "Streaming Replication Protocol" in Postgr
 
 from __future__ import annotations
 
+import os
 import select
+import socket
 from collections.abc import Callable
 from contextlib import suppress
 from typing import TypeAlias
@@ -22,11 +24,11 @@ KeepGoing: TypeAlias = "Callable[[], None]"
 """Called several times a second during waits; raises to end them."""
 
 _POLL_SECONDS = 0.1
-# A worker that vanishes without a word must not leave a session behind for the hours that TCP's defaults take; the
-# server then gives it up after a minute. That is also the longest that a reader may be without reading, whatever the
-# server's own (maybe much shorter) setting; and a repository that is slow to take WAL may be so for a while.
+# A worker that vanishes without a word must not leave a session behind for the hours that TCP's defaults take. What the
+# server gives it up after is also the longest that a copy may be without reading, whatever the server's own (maybe much
+# shorter) setting: a repository that hangs has five tries of a minute each before it is the one to blame.
 _SERVER_SETTINGS = {
-    "tcp_user_timeout": "60s",
+    "tcp_user_timeout": "6min",
     "tcp_keepalives_idle": "30s",
     "tcp_keepalives_interval": "10s",
     "tcp_keepalives_count": "3",
@@ -57,6 +59,12 @@ class ReplicationConnection:
     def close(self) -> None:
         """End the session. Idempotent."""
         self._connection.close()
+
+    def cut(self) -> None:
+        """End the session from another thread: the server notices at once, and whoever reads here gets an error."""
+        # libpq itself is not safe to call from two threads; the socket below it is.
+        with suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(self._pgconn.socket)) as connected:
+            connected.shutdown(socket.SHUT_RDWR)
 
     def query(self, command: str, keep_going: KeepGoing) -> list[Row]:
         """Run a replication command that answers with one result set."""
@@ -136,9 +144,7 @@ class ReplicationConnection:
 
     def _flush(self) -> None:
         while self._pgconn.flush() == 1:
-            with suppress(InterruptedError):
-                select.select([self._pgconn.socket], [self._pgconn.socket], [], _POLL_SECONDS)
-                self._pgconn.consume_input()
+            self._receive(_POLL_SECONDS)
 
     def _refused(self, result: psycopg.pq.abc.PGresult) -> BackupGuardError:
         def field(code: psycopg.pq.DiagnosticField) -> str:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseSensorOperator, PokeReturnValue, conf, timezone
 
+from airflow_backup_guard.engine.stop import Stop
+
 if TYPE_CHECKING:
     from airflow.sdk import Context
     from airflow.triggers.base import BaseTrigger
@@ -21,6 +23,7 @@ class Gate(BaseSensorOperator):
     def __init__(self, *, plan: BackupPlan, deferrable: bool | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.plan = plan
+        self._stop = Stop()
         self.deferrable = (
             conf.getboolean("operators", "default_deferrable", fallback=False) if deferrable is None else deferrable
         )
@@ -42,7 +45,9 @@ class Gate(BaseSensorOperator):
     def execute(self, context: Context) -> Any:
         """Look; if the gate is closed, wait in the way that the task was set up for."""
         if not self.deferrable:
-            return super().execute(context)
+            seen = super().execute(context)
+            self._stop.check()
+            return seen
         return self._wait_until(self._new_deadline(), context)
 
     def execute_complete(self, context: Context, event: Any, deadline: str | None = None) -> Any:
@@ -50,11 +55,16 @@ class Gate(BaseSensorOperator):
         # `airflow dags test` resumes with the event alone, and drops everything else that was passed along.
         return self._wait_until(datetime.fromisoformat(deadline) if deadline else self._new_deadline(), context)
 
+    def on_kill(self) -> None:
+        """Airflow's SIGTERM, after which it lets the task go on, and end as a success if it does."""
+        self._stop.request("Airflow stopped the task")
+
     def _new_deadline(self) -> datetime:
         return timezone.utcnow() + timedelta(seconds=self.timeout)
 
     def _wait_until(self, deadline: datetime, context: Context) -> Any:
         answer = self.poke(context)
+        self._stop.check()
         if answer.is_done:
             return answer.xcom_value
         # Each deferral's timeout starts afresh, so the deadline travels along as a moment.

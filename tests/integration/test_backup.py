@@ -8,15 +8,16 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pendulum
 import psycopg
 import pyrage
 import pytest
 
-from airflow_backup_guard.core import BackupPlan
+from airflow_backup_guard.core import BackupPlan, OffPeakCalendar
 from airflow_backup_guard.core.pace import PaceState
 from airflow_backup_guard.core.verification import ObjectState, Verdict
 from airflow_backup_guard.engine import catalog
-from airflow_backup_guard.engine.copy import copy
+from airflow_backup_guard.engine.copy import Progress, copy
 from airflow_backup_guard.engine.restore import restore
 from airflow_backup_guard.engine.snapshot import close_attempt, take_snapshot
 from airflow_backup_guard.engine.stop import Stop
@@ -34,7 +35,7 @@ from airflow_backup_guard.errors import (
 from airflow_backup_guard.postgres.account import account_for
 from airflow_backup_guard.postgres.server import LocalServer, available_majors
 from airflow_backup_guard.repository import open_repository
-from tests.integration.guarded import CopyInFlight, assert_nothing_left, back_up, plan_for
+from tests.integration.guarded import CopyInFlight, assert_nothing_left, back_up, plan_for, slots
 
 RoleDsn = Callable[..., str]
 
@@ -116,12 +117,12 @@ def test_postgresqls_own_check_accepts_a_restored_backup(
 
 
 def test_a_stopped_copy_leaves_nothing(server: LocalServer, guard_dsn: str, slow_plan: BackupPlan) -> None:
-    """The stop is obeyed within two seconds; no session, no slot, no stored byte, and the attempt says why."""
+    """The stop is obeyed within what Airflow grants; no session, slot or stored byte is left; the attempt says why."""
     with CopyInFlight(slow_plan, guard_dsn) as copying:
         began = time.monotonic()
         copying.stop.request("an operator pressed the button")
         copying.end()
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 5  # what Airflow grants between SIGTERM and SIGKILL
     assert isinstance(copying.error, BackupStopped)
     assert_nothing_left(server, copying.repository, wait_until)
     (attempt,) = copying.repository.list("attempts/")
@@ -162,7 +163,7 @@ def test_critical_load_pauses_the_copy_and_low_load_resumes_it(
 ) -> None:
     """Commits that hang are critical while they hang: the copy pauses, trickles on, and resumes when they flow."""
     server = new_server()
-    server.sql("CREATE TABLE filler AS SELECT n, repeat('x', 500) FROM generate_series(1, 100000) n")
+    server.sql("CREATE TABLE filler AS SELECT n, repeat('x', 500) FROM generate_series(1, 20000) n")
     plan = plan_for(tmp_path / "backups", max_rate="10MB/s", min_rate="200kB/s")
     with CopyInFlight(plan, role_dsn(server)) as copying:
         wait_until(lambda: copying.last is not None and copying.last.pace.rate > 500_000)
@@ -173,7 +174,7 @@ def test_critical_load_pauses_the_copy_and_low_load_resumes_it(
         wait_until(lambda: copying.last is not None and copying.last.done > paused_at)
         server.sql("ALTER SYSTEM RESET synchronous_standby_names; SELECT pg_reload_conf()")
         wait_until(lambda: copying.last is not None and copying.last.pace.state is not PaceState.PAUSED)
-        copying.end()
+        copying.end(300)  # on a machine that is busy the law reads slowly, and rightly so
     assert copying.record is not None, copying.error
     pauses = copying.record.impact.pauses
     assert len(pauses) >= 1
@@ -386,3 +387,104 @@ def test_a_backup_whose_parts_were_taken_away_never_becomes_visible(
         copying.end(90)
     assert isinstance(copying.error, ObjectMissing)
     assert_nothing_left(server, copying.repository, wait_until)
+
+
+@pytest.mark.parametrize("phase", ["baseline", "checkpoint", "data", "after"])
+def test_a_stop_in_any_phase_leaves_nothing(
+    new_server: Callable[..., LocalServer], role_dsn: RoleDsn, tmp_path: Path, phase: str
+) -> None:
+    """Also where the server would not notice by itself: a walsender that waits for its checkpoint is ended by name."""
+    server = new_server()
+    server.sql("CREATE TABLE filler AS SELECT n, repeat('x', 500) FROM generate_series(1, 30000) n")
+    dsn = role_dsn(server)
+    plan = plan_for(tmp_path / "backups", checkpoint="spread" if phase == "checkpoint" else "fast")
+    repository = open_repository(plan.repository)
+    snapshot = take_snapshot(plan, dsn, repository)
+    stop, reached = Stop(), threading.Event()
+    errors: list[Exception] = []
+
+    def run() -> None:
+        def progress(progress: Progress) -> None:
+            if (phase == "checkpoint" and progress.total == 0) or (phase == "data" and progress.done):
+                reached.set()
+
+        try:
+            seconds = 20 if phase in ("baseline", "after") else 0
+            copy(plan, snapshot, dsn, repository, stop=stop, on_progress=progress, baseline_seconds=seconds)
+        except Exception as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    if phase == "baseline":
+        wait_until(lambda: slots(server) == 1)
+    elif phase == "after":
+        wait_until(lambda: any(found.key.endswith("backup_manifest.zst") for found in repository.list("backups/")), 60)
+    else:
+        assert reached.wait(30)
+    stop.request("the test wants it")
+    thread.join(15)
+    assert not thread.is_alive()
+    assert [type(error) for error in errors] == [BackupStopped]
+    assert_nothing_left(server, repository, wait_until)
+
+
+def test_a_tablespace_that_comes_after_the_snapshot_is_restored_too(
+    new_server: Callable[..., LocalServer], role_dsn: RoleDsn, plan: BackupPlan, cluster_folder: Path
+) -> None:
+    """What a backup holds is what the server said at its start, and not what the snapshot saw."""
+    server = new_server()
+    dsn = role_dsn(server)
+    repository = open_repository(plan.repository)
+    snapshot = take_snapshot(plan, dsn, repository)
+    space = cluster_folder / "space"
+    space.mkdir()
+    account_for(server.data_directory).own(space)
+    server.sql(f"CREATE TABLESPACE late LOCATION '{space}'")
+    server.sql("CREATE TABLE spaced TABLESPACE late AS SELECT 1 AS n")
+    record = copy(plan, snapshot, dsn, repository, stop=Stop(), baseline_seconds=0.5)
+    assert [tablespace.location for tablespace in record.tablespaces] == [str(space)]
+    assert verify(record, repository).verdict is Verdict.VERIFIED
+    mapping = {str(space): cluster_folder / "restored space"}
+    restore(record, repository, cluster_folder / "data", tablespaces=mapping)
+    with LocalServer(cluster_folder / "data") as restored:
+        assert restored.sql("SELECT n FROM spaced") == "1"
+
+
+def test_a_closed_attempt_never_becomes_a_backup(server: LocalServer, guard_dsn: str, plan: BackupPlan) -> None:
+    """A teardown in the last seconds of a copy that was taken for dead: no record without its parts."""
+    repository = open_repository(plan.repository)
+    snapshot = take_snapshot(plan, guard_dsn, repository)
+    errors: list[Exception] = []
+
+    def run() -> None:
+        try:
+            copy(plan, snapshot, guard_dsn, repository, stop=Stop(), baseline_seconds=4)
+        except Exception as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    wait_until(lambda: any(found.key.endswith("backup_manifest.zst") for found in repository.list("backups/")), 60)
+    close_attempt(plan, snapshot, repository, "taken for dead")
+    thread.join(60)
+    assert [type(error) for error in errors] == [ObjectMissing]
+    assert_nothing_left(server, repository, wait_until)
+
+
+def test_a_copy_does_not_begin_outside_of_its_window(guard_dsn: str, tmp_path: Path) -> None:
+    """The snapshot was taken in time, and the queue, a pool or a retry was late."""
+    now = pendulum.now("UTC")
+    closed = OffPeakCalendar.parse(f"daily {now.add(hours=6):%H:00}-{now.add(hours=7):%H:00}", tz="UTC")
+    plan = plan_for(tmp_path / "backups", calendar=closed)
+    repository = open_repository(plan.repository)
+    snapshot = take_snapshot(plan, guard_dsn, repository, outside_window=True)
+    with pytest.raises(PreflightNotYet, match="off-peak window"):
+        copy(plan, snapshot, guard_dsn, repository, stop=Stop())
+
+
+def test_an_attempt_that_cannot_be_read_does_not_stand_in_the_way(guard_dsn: str, plan: BackupPlan) -> None:
+    """A newer release, or somebody's editor, left something there; the next backup is made all the same."""
+    repository = open_repository(plan.repository)
+    repository.put("attempts/shop/20260101T000000Z-abcd.json", b'{"format": 2}')
+    assert verify(back_up(plan, guard_dsn), repository).verdict is Verdict.VERIFIED

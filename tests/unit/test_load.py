@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import pickle
+import sys
 from datetime import datetime, timedelta, timezone
 from math import inf, nan
 from typing import Any
@@ -15,25 +18,58 @@ from hypothesis import strategies as st
 from airflow_backup_guard.core.load import (
     SIGNALS,
     Assessment,
+    CustomSignal,
     Finding,
     Limit,
     LoadLevel,
     LoadLimits,
     LoadSample,
     assess,
+    baseline_of,
 )
 from airflow_backup_guard.errors import InvalidPlan
 
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
 NOW = datetime(2024, 6, 1, 19, tzinfo=timezone.utc)
+QUEUE = CustomSignal(sql="SELECT count(*) FROM jobs", max="1000", critical="5000")
 ALL_LIMITS = LoadLimits(
     commit_latency=("25ms", "100ms"),
     wal_rate=("30MB/s", "90MB/s"),
     tuple_rate=("5000/s", "9000/s"),
     commit_rate=("800/s", "2000/s"),
+    transaction_wal=("20kB", "100kB"),
+    full_page_images=("500/s", "2000/s"),
+    requested_checkpoints=("2/min", "6/min"),
+    replication_lag=("64MB", "1GB"),
+    retained_wal=("1GB", "10GB"),
+    io_waits=("8", "20"),
+    lock_waits=("5", "20"),
+    block_read_time=("5ms", "50ms"),
+    active_sessions=("40", "90"),
+    custom={"queue length": QUEUE},
 )
-QUIET = {"commit_latency": 0.002, "wal_rate": 1e6, "tuple_rate": 100.0, "commit_rate": 50.0}
-HIGH = {"commit_latency": 0.031, "wal_rate": 42.5e6, "tuple_rate": 6000.0, "commit_rate": 900.0}
-CRITICAL = {"commit_latency": 0.25, "wal_rate": 120e6, "tuple_rate": 9500.0, "commit_rate": 2500.0}
+# Of each signal, what is quiet, high and critical under these limits.
+VALUES = {
+    "commit_latency": (0.002, 0.031, 0.25),
+    "wal_rate": (1e6, 42.5e6, 120e6),
+    "tuple_rate": (100.0, 6000.0, 9500.0),
+    "commit_rate": (50.0, 900.0, 2500.0),
+    "transaction_wal": (700.0, 30e3, 200e3),
+    "full_page_images": (3.0, 900.0, 2500.0),
+    "requested_checkpoints": (0.0, 3.0, 7.0),
+    "replication_lag": (1e6, 100e6, 2e9),
+    "retained_wal": (16e6, 2e9, 20e9),
+    "io_waits": (0.0, 9.0, 30.0),
+    "lock_waits": (0.0, 6.0, 30.0),
+    "block_read_time": (0.0001, 0.01, 0.1),
+    "active_sessions": (2.0, 50.0, 95.0),
+    "custom.queue length": (10.0, 2000.0, 9000.0),
+}
+QUIET, HIGH, CRITICAL = ({name: values[at] for name, values in VALUES.items()} for at in range(3))
 
 
 def judged(limits: LoadLimits, unavailable: dict[str, str] | None = None, **values: float) -> Assessment:
@@ -57,6 +93,21 @@ def judged(limits: LoadLimits, unavailable: dict[str, str] | None = None, **valu
         ("wal_rate", "16MiB/s", Limit(16_777_216.0, inf)),
         ("tuple_rate", "5000/s", Limit(5000.0, inf)),
         ("commit_rate", ("0.5/s", "1000000/s"), Limit(0.5, 1e6)),
+        ("transaction_wal", "20kB", Limit(20e3, inf)),
+        ("full_page_images", "500/s", Limit(500.0, inf)),
+        ("requested_checkpoints", ("2/min", "6/min"), Limit(2.0, 6.0)),
+        ("replication_lag", ("64MB", "1GiB"), Limit(64e6, 2.0**30)),
+        ("retained_wal", "1GB", Limit(1e9, inf)),
+        ("io_waits", 8, Limit(8.0, inf)),
+        ("lock_waits", ("0.5", 20), Limit(0.5, 20.0)),
+        ("block_read_time", "5ms", Limit(0.005, inf)),
+        ("active_sessions", "40", Limit(40.0, inf)),
+        ("commit_latency", "3x", Limit(inf, inf, 3.0)),
+        ("commit_latency", ("3x", "10x"), Limit(inf, inf, 3.0, 10.0)),
+        ("commit_latency", ("2.5 x", "100ms"), Limit(inf, 0.1, 2.5)),
+        ("commit_latency", ("20ms", "10x"), Limit(0.02, inf, None, 10.0)),
+        ("commit_latency", Limit(inf, 0.1, 2.5), Limit(inf, 0.1, 2.5)),
+        ("active_sessions", "2x", Limit(inf, inf, 2.0)),
     ],
 )
 def test_a_limit_is_read(name: str, value: Any, limit: Limit) -> None:
@@ -66,12 +117,8 @@ def test_a_limit_is_read(name: str, value: Any, limit: Limit) -> None:
 
 def test_without_a_word_commit_latency_is_limited() -> None:
     """A plan that says nothing is still guarded by the best harm signal, and by nothing that needs tuning."""
-    assert dict(LoadLimits()) == {
-        "commit_latency": Limit(0.025, 0.1),
-        "wal_rate": None,
-        "tuple_rate": None,
-        "commit_rate": None,
-    }
+    assert {name: limit for name, limit in LoadLimits() if limit} == {"commit_latency": Limit(0.025, 0.1)}
+    assert [name for name, _ in LoadLimits()] == list(SIGNALS)
 
 
 @pytest.mark.parametrize(
@@ -92,6 +139,16 @@ def test_without_a_word_commit_latency_is_limited() -> None:
         ("tuple_rate", "5000", "a number per second"),
         ("tuple_rate", "5k/s", "a number per second"),
         ("commit_rate", "9" * 400 + "/s", "a number per second"),
+        ("transaction_wal", "20kB/s", "a size with its unit"),
+        ("requested_checkpoints", "2/s", "a number per minute"),
+        ("lock_waits", "5/s", "a number, such as"),
+        ("lock_waits", True, "a number, such as"),
+        ("lock_waits", 0, "max above zero"),
+        ("lock_waits", inf, "a number, such as"),
+        ("commit_latency", "1x", "a multiple of the baseline above one"),
+        ("commit_latency", "0.5x", "a multiple of the baseline above one"),
+        ("commit_latency", "x", "a duration with its unit"),
+        ("commit_latency", ("10x", "3x"), "critical not below max"),
     ],
 )
 def test_a_wrong_limit_is_refused(name: str, value: Any, allowed: str) -> None:
@@ -107,7 +164,19 @@ def test_a_wrong_limit_is_refused(name: str, value: Any, allowed: str) -> None:
 @pytest.mark.parametrize("name", SIGNALS)
 @pytest.mark.parametrize(
     "limit",
-    [Limit(0, 1), Limit(-1, 1), Limit(2, 1), Limit(inf, inf), Limit(nan, inf), Limit(1, nan), Limit("1/s", "2/s")],  # type: ignore[arg-type]
+    [
+        Limit(0, 1),
+        Limit(-1, 1),
+        Limit(2, 1),
+        Limit(inf, inf),
+        Limit(nan, inf),
+        Limit(1, nan),
+        Limit("1/s", "2/s"),  # type: ignore[arg-type]
+        Limit(1, 2, 3),
+        Limit(inf, inf, 1),
+        Limit(inf, inf, nan),
+        Limit(inf, inf, 3, 2),
+    ],
     ids=str,
 )
 def test_a_limit_made_by_hand_is_checked_too(name: str, limit: Limit) -> None:
@@ -150,17 +219,29 @@ def limits_of(numbers: st.SearchStrategy[float]) -> st.SearchStrategy[Limit]:
     return pairs | numbers.map(lambda low: Limit(low, inf))
 
 
+def relative() -> st.SearchStrategy[Limit]:
+    """Multiples of the baseline, with and without a critical one."""
+    times = st.integers(1001, 10**9).map(lambda n: n / 1000)
+    pairs = st.tuples(times, times).map(lambda pair: Limit(inf, inf, min(pair), max(pair)))
+    return pairs | times.map(lambda low: Limit(inf, inf, low))
+
+
 LATENCIES = limits_of(st.integers(1, 10**12).map(lambda n: timedelta(microseconds=n).total_seconds()))
-WAL_RATES = limits_of(st.integers(1, 10**13).map(float))
-COUNT_RATES = limits_of(st.floats(1e-9, 1e15))
+BYTES = limits_of(st.integers(1, 10**13).map(float))
+COUNTS = limits_of(st.floats(1e-9, 1e15))
+BY_SIGNAL = {
+    **dict.fromkeys(SIGNALS, COUNTS),
+    **dict.fromkeys(("commit_latency", "block_read_time"), LATENCIES),
+    **dict.fromkeys(("wal_rate", "transaction_wal", "replication_lag", "retained_wal"), BYTES),
+}
+CUSTOM_SIGNALS = st.builds(
+    CustomSignal, sql=st.just("SELECT 1"), max=st.floats(1e-3, 1e9), critical=st.none() | st.floats(1e9, 1e12)
+)
+NAMES = st.text(st.characters(categories=["L", "N", "P"]), min_size=1, max_size=40)
 ANY_LIMITS = (
     st.fixed_dictionaries(
-        {
-            "commit_latency": st.none() | LATENCIES,
-            "wal_rate": st.none() | WAL_RATES,
-            "tuple_rate": st.none() | COUNT_RATES,
-            "commit_rate": st.none() | COUNT_RATES,
-        }
+        {name: st.none() | limits | relative() for name, limits in BY_SIGNAL.items()},
+        optional={"custom": st.dictionaries(NAMES, CUSTOM_SIGNALS, max_size=2)},
     )
     .filter(lambda values: any(values.values()))
     .map(lambda values: LoadLimits(**values))
@@ -174,14 +255,29 @@ def test_plain_values_lose_nothing(limits: LoadLimits) -> None:
 
 
 def test_plain_values_are_readable() -> None:
-    """People read records: values carry their units, and no critical limit is simply not there."""
-    limits = LoadLimits(commit_latency=("0.4ms", "2.5ms"), wal_rate="30MB/s", tuple_rate=("1000000/s", "2500000.5/s"))
+    """People read records: values carry their units, what is not limited is not there, nor is a critical limit that
+    is not set."""
+    limits = LoadLimits(
+        commit_latency=("0.4ms", "2.5ms"),
+        wal_rate="30MB/s",
+        tuple_rate=("1000000/s", "2500000.5/s"),
+        replication_lag=("64MB", "10x"),
+        requested_checkpoints="2/min",
+        lock_waits=5,
+        active_sessions=("2x", "4x"),
+        custom={"queue length": {"sql": "SELECT count(*) FROM jobs", "max": 1000}},
+    )
     assert limits.to_dict() == {
         "commit_latency": ["0.4ms", "2.5ms"],
         "wal_rate": ["30000000B/s"],
         "tuple_rate": ["1000000/s", "2500000.5/s"],
-        "commit_rate": None,
+        "requested_checkpoints": ["2/min"],
+        "replication_lag": ["64000000B", "10x"],
+        "lock_waits": ["5"],
+        "active_sessions": ["2x", "4x"],
+        "custom": {"queue length": {"sql": "SELECT count(*) FROM jobs", "max": "1000"}},
     }
+    assert LoadLimits(commit_latency=None, lock_waits=5).to_dict() == {"commit_latency": None, "lock_waits": ["5"]}
 
 
 def test_a_limit_made_by_hand_is_kept_as_it_is_written() -> None:
@@ -191,27 +287,164 @@ def test_a_limit_made_by_hand_is_kept_as_it_is_written() -> None:
     assert limits.wal_rate == Limit(1000.0, 2000.0)
 
 
+# A plan's own signals
+
+
+def test_a_signal_of_the_plan_is_read_from_a_plan_file() -> None:
+    """A table in TOML is the same as a value in a DAG."""
+    text = """
+        [limits]
+        commit_latency = ["3x", "100ms"]
+
+        [limits.custom."queue length"]
+        sql = "SELECT count(*) FROM jobs"
+        max = "1000"
+        critical = 5000
+    """
+    assert LoadLimits.from_dict(tomllib.loads(text)["limits"]) == LoadLimits(
+        commit_latency=("3x", "100ms"), custom={"queue length": QUEUE}
+    )
+
+
+def test_a_signal_of_the_plan_is_enough() -> None:
+    """It may be the only one that is limited; its name never meets one of ours."""
+    limits = LoadLimits(commit_latency=None, custom={"wal_rate": QUEUE})
+    assert dict(limits)["custom.wal_rate"] == Limit(1000.0, 5000.0)
+    assert dict(limits)["wal_rate"] is None
+    assert hash(limits) == hash(copy.deepcopy(limits)) == hash(pickle.loads(pickle.dumps(limits)))
+    assert attrs.evolve(limits, wal_rate="1MB/s").custom == limits.custom
+
+
+@pytest.mark.parametrize(
+    ("custom", "field", "allowed"),
+    [
+        (5, "limits.custom", "a table by name"),
+        ("SELECT 1", "limits.custom", "a table by name"),
+        ({"": QUEUE}, "limits.custom", "names of 1 to 40"),
+        ({" queue": QUEUE}, "limits.custom", "names of 1 to 40"),
+        ({"a\nb": QUEUE}, "limits.custom", "names of 1 to 40"),
+        ({"q" * 41: QUEUE}, "limits.custom", "names of 1 to 40"),
+        ({5: QUEUE}, "limits.custom", "names of 1 to 40"),
+        ({"q": "SELECT 1"}, "limits.custom.q", "a table of sql, max, critical"),
+        ({"q": {"sql": "SELECT 1"}}, "limits.custom.q", "a table of sql, max, critical"),
+        ({"q": {"sql": "SELECT 1", "max": 1, "min": 1}}, "limits.custom.q", "a table of sql, max, critical"),
+        ({"q": {"sql": "DELETE FROM jobs", "max": 1}}, "limits.custom.q.sql", "a query for one number"),
+        ({"q": {"sql": "SELECT '\0'", "max": 1}}, "limits.custom.q.sql", "a query for one number"),
+        ({"q": {"sql": None, "max": 1}}, "limits.custom.q.sql", "a query for one number"),
+        ({"q": {"sql": "SELECT 1", "max": "1s"}}, "limits.custom.q.max", "a number"),
+        ({"q": {"sql": "SELECT 1", "max": 0}}, "limits.custom.q.max", "above zero"),
+        ({"q": {"sql": "SELECT 1", "max": 1, "critical": "much"}}, "limits.custom.q.critical", "a number"),
+        ({"q": {"sql": "SELECT 1", "max": 2, "critical": 1}}, "limits.custom.q.max", "critical not below max"),
+    ],
+)
+def test_a_wrong_signal_of_the_plan_is_refused(custom: Any, field: str, allowed: str) -> None:
+    """When the DAG is parsed, not when the database is asked."""
+    with pytest.raises(InvalidPlan) as refused:
+        LoadLimits(custom=custom)
+    assert refused.value.field == field
+    assert allowed in refused.value.allowed
+
+
+@pytest.mark.parametrize("sql", ["select 1", "\n WITH a AS (SELECT 1) SELECT * FROM a;", "VALUES (1)", "TABLE numbers"])
+def test_a_query_is_what_returns_rows(sql: str) -> None:
+    """In any form that PostgreSQL has for it."""
+    assert CustomSignal(sql=sql, max="3x", critical="10x").limit == Limit(inf, inf, 3.0, 10.0)
+
+
+# Relative limits
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.0041, "load high: commit latency 4.1 ms > 3.0 ms (3x of 1.0 ms)"),
+        (0.0030001, "load high: commit latency just over 3.0 ms (3x of 1.0 ms)"),
+        (0.0021, "load normal: commit latency 2.1 ms ≤ 3.0 ms (3x of 1.0 ms)"),
+        (0.0123, "load critical: commit latency 12.3 ms > critical 10.0 ms (10x of 1.0 ms)"),
+    ],
+)
+def test_a_relative_limit_explains_itself(value: float, text: str) -> None:
+    """Value, limit, and what the limit is a multiple of."""
+    limits = LoadLimits(commit_latency=("3x", "10x"))
+    assessment = assess(LoadSample(NOW, {"commit_latency": value}), limits, {"commit_latency": 0.001})
+    assert str(assessment) == text
+
+
+@pytest.mark.parametrize("baseline", [None, {}, {"wal_rate": 1e6}, {"commit_latency": nan}, {"commit_latency": -1.0}])
+def test_a_relative_limit_without_a_baseline_is_unknown(baseline: dict[str, float] | None) -> None:
+    """However low the value is: nobody can tell what it is against what it always is."""
+    limits = LoadLimits(commit_latency=("3x", "100ms"))
+    assessment = assess(LoadSample(NOW, {"commit_latency": 0.0001}), limits, baseline)
+    assert assessment.level is LoadLevel.UNKNOWN
+    assert not assessment.is_below(1.0)
+    assert str(assessment) == (
+        "load unknown: commit latency 0.1 ms, limit unknown (3x of a baseline that was not measured)"
+    )
+    assert assessment.deciding.to_dict()["max"] is None
+
+
+def test_an_absolute_limit_holds_without_a_baseline() -> None:
+    """What is critical whatever the baseline is, is critical."""
+    limits = LoadLimits(commit_latency=("3x", "100ms"))
+    assessment = assess(LoadSample(NOW, {"commit_latency": 0.25}), limits)
+    assert assessment.level is LoadLevel.CRITICAL
+    assert str(assessment) == "load critical: commit latency 250.0 ms > critical 100.0 ms"
+
+
+def test_a_multiple_of_next_to_nothing_is_not_felt() -> None:
+    """A baseline counts as what people could feel at least: three times a twentieth of a millisecond harms nobody."""
+    limits = LoadLimits(commit_latency=("3x", "10x"), lock_waits="3x")
+    sample = LoadSample(NOW, {"commit_latency": 0.0004, "lock_waits": 2.0})
+    assessment = assess(sample, limits, {"commit_latency": 0.00005, "lock_waits": 0.0})
+    assert str(assessment) == (
+        "load normal: commit latency 0.4 ms ≤ 1.5 ms (3x of 0.5 ms); sessions waiting for a lock 2 ≤ 3 (3x of 1)"
+    )
+
+
+def test_the_lower_of_max_and_critical_holds() -> None:
+    """With a baseline of 50 ms, three times that is beyond a critical 100 ms."""
+    limits = LoadLimits(commit_latency=("3x", "100ms"))
+    finding = assess(LoadSample(NOW, {"commit_latency": 0.12}), limits, {"commit_latency": 0.05}).deciding
+    assert finding.level is LoadLevel.CRITICAL
+    assert finding.threshold == Limit(0.1, 0.1)
+    assert not assess(LoadSample(NOW, {"commit_latency": 0.08}), limits, {"commit_latency": 0.05}).is_below(0.7)
+
+
+def test_a_baseline_is_the_median_of_what_was_measured() -> None:
+    """A failed sample and a value that cannot be leave no trace in it."""
+    samples = [
+        LoadSample(NOW, {"commit_latency": 0.001, "custom.queue": 10.0}),
+        LoadSample.failed(NOW, "connection refused"),
+        LoadSample(NOW, {"commit_latency": 0.003}),
+        LoadSample(NOW, {"commit_latency": nan}),
+        LoadSample(NOW, {"commit_latency": 0.5}),
+    ]
+    assert baseline_of(samples) == {"commit_latency": 0.003, "custom.queue": 10.0}
+    assert baseline_of([]) == {}
+
+
 # The verdict
 
 
-@pytest.mark.parametrize("name", SIGNALS)
+@pytest.mark.parametrize("name", VALUES)
 def test_any_single_signal_decides(name: str) -> None:
     """One signal over a limit is enough, whatever the others say, and it comes first."""
     for values, level in ((HIGH, LoadLevel.HIGH), (CRITICAL, LoadLevel.CRITICAL)):
         assessment = judged(ALL_LIMITS, **{**QUIET, name: values[name]})
         assert assessment.level is level
         assert assessment.deciding.signal == name
-        assert [finding.level for finding in assessment.findings[1:]] == [LoadLevel.NORMAL] * 3
+        assert [finding.level for finding in assessment.findings[1:]] == [LoadLevel.NORMAL] * (len(VALUES) - 1)
 
 
-@pytest.mark.parametrize("name", SIGNALS)
+@pytest.mark.parametrize("name", VALUES)
 def test_a_missing_signal_is_unknown(name: str) -> None:
     """A limited signal that was not measured is never taken for quiet, nor for merely high."""
     values = {**HIGH}
     del values[name]
     assessment = judged(ALL_LIMITS, {name: "permission denied"}, **values)
     assert assessment.level is LoadLevel.UNKNOWN
-    assert assessment.deciding == Finding(name, LoadLevel.UNKNOWN, None, getattr(ALL_LIMITS, name), "permission denied")
+    limit = dict(ALL_LIMITS)[name]
+    assert assessment.deciding == Finding(name, LoadLevel.UNKNOWN, None, limit, "permission denied")
 
 
 @pytest.mark.parametrize("value", [nan, -0.001, inf, -inf])
@@ -229,10 +462,20 @@ def test_critical_outranks_unknown() -> None:
 
 
 def test_a_failed_sample_is_unknown_with_its_reason() -> None:
-    """When the probe fails, the reason stands in the verdict."""
-    assessment = assess(LoadSample.failed(NOW, "connection refused"), LoadLimits())
+    """When the probe fails, the reason stands in the verdict, for a signal of the plan's own, too."""
+    limits = LoadLimits(custom={"queue length": QUEUE})
+    assessment = assess(LoadSample.failed(NOW, "connection refused"), limits)
     assert assessment.level is LoadLevel.UNKNOWN
-    assert str(assessment).startswith("load unknown: commit latency unknown (connection refused); ")
+    assert str(assessment) == (
+        "load unknown: commit latency unknown (connection refused); queue length unknown (connection refused)"
+    )
+
+
+def test_a_stale_sample_is_unknown_and_says_so() -> None:
+    """What was true twelve seconds ago says nothing about now."""
+    assessment = assess(LoadSample.stale(NOW, timedelta(seconds=12)), LoadLimits())
+    assert assessment.level is LoadLevel.UNKNOWN
+    assert str(assessment) == "load unknown: commit latency unknown (stale: the last sample is 12.0 s old)"
 
 
 def test_a_signal_without_limit_decides_nothing() -> None:
@@ -256,20 +499,32 @@ def test_without_critical_limit_nothing_is_critical() -> None:
 SAMPLES = st.dictionaries(st.sampled_from(list(SIGNALS)), st.floats(0, 1e12) | st.just(nan)).map(
     lambda values: LoadSample(NOW, values, {})
 )
+BASELINES = st.dictionaries(st.sampled_from(list(SIGNALS)), st.floats(0, 1e9))
 
 
-@given(SAMPLES, ANY_LIMITS)
-def test_the_verdict_is_the_worst_finding(sample: LoadSample, limits: LoadLimits) -> None:
-    """Findings come worst first, all four of them, and normal means that all that is limited is known and within."""
-    assessment = assess(sample, limits)
+@given(SAMPLES, ANY_LIMITS, BASELINES)
+def test_the_verdict_is_the_worst_finding(sample: LoadSample, limits: LoadLimits, baseline: dict[str, float]) -> None:
+    """Findings come worst first, each signal once, and normal means that all that is limited is known and within."""
+    assessment = assess(sample, limits, baseline)
     severities = [finding.level.severity for finding in assessment.findings]
     assert severities == sorted(severities, reverse=True)
     assert assessment.level is assessment.deciding.level
-    assert {finding.signal for finding in assessment.findings} == set(SIGNALS)
-    within = [sample.values.get(name, nan) <= limit.max for name, limit in limits if limit]
+    assert sorted(finding.signal for finding in assessment.findings) == sorted(name for name, _ in limits)
+    within = [is_within(sample.values.get(name, nan), limit, name, baseline) for name, limit in limits if limit]
     assert (assessment.level is LoadLevel.NORMAL) == all(within)
     assert assessment.is_below(1.0) == all(within)
     json.dumps([finding.to_dict() for finding in assessment.findings], allow_nan=False)
+
+
+def is_within(value: float, limit: Limit, name: str, baseline: dict[str, float]) -> bool:
+    """Whether a value is known to be at most ``max``, and ``critical``."""
+    if not limit.relative:
+        return value <= limit.max
+    if name not in baseline:
+        return False
+    times = [times for times in (limit.max_times, limit.critical_times) if times is not None]
+    base = max(baseline[name], SIGNALS[name].least)
+    return value <= min(limit.max, limit.critical, *(factor * base for factor in times))
 
 
 def test_relief_needs_every_limited_signal() -> None:
@@ -319,13 +574,30 @@ def test_rates_explain_themselves(name: str, value: float, text: str) -> None:
     assert str(finding) == text
 
 
+def test_the_other_signals_explain_themselves() -> None:
+    """Sizes, counts per second and minute, and plain counts, each with the name that people know it by."""
+    texts = {finding.signal: str(finding) for finding in judged(ALL_LIMITS, **HIGH).findings}
+    assert list(texts.values())[4:] == [
+        "WAL per transaction 30kB > 20kB",
+        "full-page images 900/s > 500/s",
+        "requested checkpoints 3/min > 2/min",
+        "replication lag 100MB > 64MB",
+        "WAL retained by a slot 2GB > 1GB",
+        "sessions waiting for I/O 9 > 8",
+        "sessions waiting for a lock 6 > 5",
+        "time to read a block 10.0 ms > 5.0 ms",
+        "active sessions 50 > 40",
+        "queue length 2000 > 1000",
+    ]
+
+
 def test_the_whole_verdict_in_words() -> None:
-    """Level first, the deciding signal next, what has no limit last."""
+    """Level first, the deciding signal next; what has no limit is not said, and is among the findings."""
     assessment = judged(LoadLimits(wal_rate="30MB/s"), commit_latency=0.002, wal_rate=42.5e6, commit_rate=900.0)
-    assert str(assessment) == (
-        "load high: WAL written 42.5MB/s > 30MB/s; commit latency 2.0 ms ≤ 25.0 ms; "
-        "tuples written unknown (not measured); commits 900/s (no limit)"
-    )
+    assert str(assessment) == "load high: WAL written 42.5MB/s > 30MB/s; commit latency 2.0 ms ≤ 25.0 ms"
+    others = {finding.signal: str(finding) for finding in assessment.findings[2:]}
+    assert others["commit_rate"] == "commits 900/s (no limit)"
+    assert others["tuple_rate"] == "tuples written unknown (not measured)"
 
 
 def test_plain_findings_are_json() -> None:

@@ -153,7 +153,7 @@ def test_plain_values_are_readable() -> None:
         "checkpoint": "spread",
         "compression_level": 3,
         "calendar": {"windows": "Mon-Fri 01:00-05:00; Fri,Sat 22:00-08:00", "tz": "America/Los_Angeles"},
-        "limits": {"commit_latency": ["20ms"], "wal_rate": None, "tuple_rate": None, "commit_rate": None},
+        "limits": {"commit_latency": ["20ms"]},
         "at_window_end": "floor",
         "window_first": False,
         "max_pause": "1h",

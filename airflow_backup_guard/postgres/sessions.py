@@ -1,0 +1,30 @@
+"""Sessions of ours in the database, by name: how they are told apart from others', and ended."""
+
+from __future__ import annotations
+
+from airflow_backup_guard.postgres.connection import APPLICATION_NAME, connect
+
+# A role may end its own sessions; a walsender that waits for a checkpoint does not notice that its client is gone.
+_END = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = %s AND pid <> pg_backend_pid()"
+_END_OTHERS = """
+    SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+    WHERE application_name LIKE %s AND application_name <> %s AND usename = current_user
+"""
+
+
+def session_name(backup_id: str) -> str:
+    """What ``pg_stat_activity`` calls the sessions of one backup."""
+    return f"{APPLICATION_NAME}/{backup_id}"
+
+
+def end_sessions(dsn: str, backup_id: str) -> int:
+    """End what one backup has left in the database; returns how many sessions that were. Raises as ``connect`` does."""
+    with connect(dsn) as connection:
+        return len(connection.execute(_END, [session_name(backup_id)]).fetchall())
+
+
+def end_other_sessions(dsn: str, backup_id: str) -> int:
+    """End what all backups but this one have left; only for the one that holds the cluster, as the others are dead."""
+    with connect(dsn) as connection:
+        others = connection.execute(_END_OTHERS, [f"{APPLICATION_NAME}/%", session_name(backup_id)])
+        return len(others.fetchall())

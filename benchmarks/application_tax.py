@@ -1,0 +1,105 @@
+"""Application tax: how much slower transactions are during a backup than just before it.
+
+Each variant has a time of its own without a backup before it (--quiet), under the same load. The variant
+"no backup" measures nothing but noise: a tax within its spread is no tax. Latency counts from when a
+transaction was due, so a transaction that waits behind others is slow, too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from benchmarks import peers
+from benchmarks.cluster import Cluster, Load, filled_cluster, settle, sustained_tps
+from benchmarks.job import JobFailed, run_job
+from benchmarks.report import Rounds, Skipped, chosen, parser, quantile, say
+
+NOTHING = "no backup"
+COLUMNS = {
+    "p99 ÷ without": ("p99_tax", "{:.2f}"),
+    "p95 ÷ without": ("p95_tax", "{:.2f}"),
+    "p99 during, ms": ("p99_ms", "{:.1f}"),
+    "copy, s": ("whole_seconds", "{:.0f}"),
+    "share read": ("share", "{:.0%}"),
+}
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run it."""
+    made = parser(__doc__, seconds=30)
+    made.add_argument("--load", type=float, default=60, help="per cent of what the machine sustains (60)")
+    made.add_argument("--tps", type=float, help="what it sustains, from an earlier run; by default it is measured")
+    made.add_argument("--quiet", type=float, default=15, help="seconds without a backup before each (15)")
+    made.add_argument("--max-rate", default="20M", help="of the static variant, as pg_basebackup has it (20M)")
+    options = made.parse_args(arguments)
+    variants: dict[str, peers.Peer | None] = {
+        NOTHING: None,
+        "guarded": peers.guarded(options),
+        f"pg_basebackup {options.max_rate}B/s": peers.pg_basebackup(max_rate=options.max_rate),
+        **peers.full_speed(options),
+    }
+    names = chosen(list(variants), options.variants)
+    rounds = Rounds("application_tax", options)
+    with filled_cluster(options) as cluster:
+        tps = options.tps or sustained_tps(cluster, min(15, options.seconds))
+        rounds.extra = {"major": cluster.server.major, "database_bytes": cluster.size(), "sustained_tps": tps}
+        say(f"sustained: {tps:.0f} transactions/s (--tps {tps:.0f} next time); load: {tps * options.load / 100:.0f}/s")
+        rounds.run(names, lambda name: measure(cluster, variants[name], tps * options.load / 100, options))
+    rounds.finish(f"Application tax at {options.load:g} % load", COLUMNS)
+
+
+def measure(cluster: Cluster, peer: peers.Peer | None, tps: float, options: argparse.Namespace) -> Mapping[str, Any]:
+    """One variant, once."""
+    target = cluster.folder("target")
+    # What the last backup left to be written to disk is not this one's doing.
+    os.sync()
+    try:
+        task = peer(cluster, target) if peer else None
+        with Load(cluster, tps) as load:
+            settle(2)
+            cluster.server.sql("CHECKPOINT")
+            quiet_from = time.time()
+            settle(options.quiet)
+            quiet_to = time.time()
+            if task is None:
+                cluster.server.sql("CHECKPOINT")
+                begin = time.time()
+                settle(options.seconds)
+                end, share, whole = time.time(), 0.0, None
+            else:
+                done = run_job(
+                    cluster,
+                    task.command,
+                    seconds=options.seconds,
+                    environment=task.environment,
+                    streams=task.streams,
+                )
+                begin, end, share, whole = done.begin, done.end, done.share, done.whole_seconds
+            # Transactions that the backup delayed are to be in the log.
+            settle(2)
+    except JobFailed as error:
+        raise Skipped(str(error)) from error
+    finally:
+        shutil.rmtree(target, ignore_errors=True)
+    found = load.transactions()
+    without, during = found.between(quiet_from, quiet_to), found.between(begin, end)
+    return {
+        "p99_tax": quantile(during, 0.99) / quantile(without, 0.99),
+        "p95_tax": quantile(during, 0.95) / quantile(without, 0.95),
+        "p99_ms": quantile(during, 0.99) * 1000,
+        "p99_without_ms": quantile(without, 0.99) * 1000,
+        "p50_tax": quantile(during, 0.5) / quantile(without, 0.5),
+        "share": share,
+        "copy_seconds": end - begin,
+        "whole_seconds": whole,
+        "transactions": len(during),
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,200 @@
+"""The database that is backed up: filled with data of which half does not compress, and kept busy by pgbench."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from array import array
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from types import TracebackType
+
+import psycopg
+
+from airflow_backup_guard.postgres.account import Account, account_for
+from airflow_backup_guard.postgres.server import LocalServer, available_majors
+from benchmarks.report import say
+
+# No checkpoint comes by itself: a cycle of them moves p99 more than most backups do. Every backup here begins with a
+# fast one, and every time without a backup does, too, so that both pay for the full-page images that follow it.
+SETTINGS = {
+    "autovacuum": "off",
+    "checkpoint_timeout": "1h",
+    "max_wal_senders": "10",
+    "max_wal_size": "16GB",
+    "shared_buffers": "256MB",
+    "wal_level": "replica",
+}
+DATABASE = "bench"
+MEGABYTES_PER_SCALE = 15
+_CLIENTS = 8
+_ROW_BYTES = 8_000  # one row fills a page; PLAIN storage keeps PostgreSQL from trying to compress it
+_ROWS_PER_SCALE = MEGABYTES_PER_SCALE * 1_000_000 // 8_192
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A running, filled server, and a folder for what is stored and logged."""
+
+    server: LocalServer
+    work: Path
+    account: Account
+
+    @property
+    def dsn(self) -> str:
+        """How to connect, over the socket."""
+        return self.server.dsn(DATABASE)
+
+    def folder(self, name: str) -> Path:
+        """A new folder that the server's user can write to."""
+        path = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=self.work))
+        self.account.own(path)
+        path.chmod(0o755)
+        return path
+
+    def size(self) -> int:
+        """Bytes of all databases."""
+        return int(self.server.sql("SELECT sum(pg_database_size(oid)) FROM pg_database"))
+
+
+@contextmanager
+def filled_cluster(options: argparse.Namespace, settings: Mapping[str, str] | None = None) -> Iterator[Cluster]:
+    """Make a cluster of ``--scale``, or take the one in ``--cluster``; gone at the end unless it is to be kept."""
+    majors = available_majors()
+    major = options.major or (15 if 15 in majors else max(majors, default=None))
+    with ExitStack() as stack:
+        work = Path(tempfile.mkdtemp(prefix="backup-guard-bench-"))
+        stack.callback(shutil.rmtree, work, ignore_errors=True)
+        work.chmod(0o711)
+        data = options.cluster.absolute() if options.cluster else work / "data"
+        if (data / "PG_VERSION").exists():
+            # The settings that a restored server is kept quiet with would switch off what we measure.
+            server = LocalServer(data, settings={**SETTINGS, **(settings or {})})
+        else:
+            server = LocalServer.create(data, major=major, settings={**SETTINGS, **(settings or {})})
+        stack.enter_context(server)
+        cluster = Cluster(server, work, account_for(data))
+        fill(cluster, options.scale)
+        yield cluster
+
+
+def fill(cluster: Cluster, scale: int) -> None:
+    """Bring the data to this scale: pgbench's tables, which compress well, and as many bytes that do not."""
+    server = cluster.server
+    if server.sql(f"SELECT count(*) FROM pg_database WHERE datname = '{DATABASE}'") == "1":
+        found = server.sql("SELECT count(*) FROM pgbench_branches", DATABASE)
+        if found == str(scale):
+            return
+        raise SystemExit(f"The cluster that was kept is of scale {found}: say --scale {found}, or remove it.")
+    say(f"filling PostgreSQL {server.major} with {2 * scale * MEGABYTES_PER_SCALE} MB")
+    server.sql(f"CREATE DATABASE {DATABASE}")
+    server.run("pgbench", "--initialize", f"--scale={scale}", "--quiet", DATABASE)
+    add_noise(cluster, "noise", scale)
+    server.sql("CHECKPOINT")
+    # What was just written is not to compete with what is measured.
+    os.sync()
+
+
+def add_noise(cluster: Cluster, table: str, scale: int) -> None:
+    """A table of bytes that do not compress, 15 MB for each of ``scale``."""
+    with psycopg.connect(cluster.dsn) as connection, connection.cursor() as cursor:
+        cursor.execute(f"CREATE TABLE {table} (content bytea)")
+        cursor.execute(f"ALTER TABLE {table} ALTER content SET STORAGE PLAIN")
+        with cursor.copy(f"COPY {table} FROM STDIN (FORMAT BINARY)") as copy:
+            for _ in range(scale * _ROWS_PER_SCALE):
+                copy.write_row((os.urandom(_ROW_BYTES),))
+
+
+def sustained_tps(cluster: Cluster, seconds: float) -> float:
+    """Transactions a second that pgbench reaches here when nothing holds it back, once it is warm."""
+    cluster.server.sql("CHECKPOINT")
+    cluster.server.run("pgbench", f"--client={_CLIENTS}", "--jobs=2", "--no-vacuum", "--time=3", DATABASE)
+    done = cluster.server.run(
+        "pgbench", f"--client={_CLIENTS}", "--jobs=2", "--no-vacuum", f"--time={max(1, round(seconds))}", DATABASE
+    )
+    match = re.search(r"^tps = ([\d.]+)", done.stdout, re.MULTILINE)
+    if match is None:
+        raise RuntimeError(f"pgbench did not say its tps: {done.stdout}")
+    return float(match[1])
+
+
+@dataclass(frozen=True)
+class Transactions:
+    """What pgbench logged: when each transaction was due (seconds since 1970), and how long it then took (seconds)."""
+
+    due: array[float]
+    latency: array[float]
+
+    def between(self, begin: float, end: float) -> list[float]:
+        """Latencies of the transactions that were due in this time."""
+        return [latency for due, latency in zip(self.due, self.latency, strict=True) if begin <= due < end]
+
+
+class Load:
+    """pgbench at a fixed rate, from entry to exit; the latency counts from when a transaction was due, so that
+    waiting behind others is part of it."""
+
+    _names = count()
+
+    def __init__(self, cluster: Cluster, tps: float, clients: int = _CLIENTS) -> None:
+        self._cluster = cluster
+        self._prefix = cluster.work / f"load-{next(self._names)}" / "log"
+        self._tps = tps
+        self._clients = clients
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Load:
+        self._prefix.parent.mkdir()
+        self._cluster.account.own(self._prefix.parent)
+        self._process = self._cluster.server.popen(
+            "pgbench",
+            f"--client={self._clients}",
+            "--jobs=2",
+            "--no-vacuum",
+            f"--rate={self._tps:.3f}",
+            "--time=86400",
+            "--log",
+            f"--log-prefix={self._prefix}",
+            DATABASE,
+        )
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._process is not None
+        # pgbench's own --time ends with SIGALRM: transactions under way finish, and the log is written out.
+        self._process.send_signal(signal.SIGALRM)
+        try:
+            self._process.wait(60)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def transactions(self) -> Transactions:
+        """All that was logged; call it after the end."""
+        due, latency = array("d"), array("d")
+        for path in self._prefix.parent.iterdir():
+            for line in path.read_text().splitlines():
+                fields = line.split()
+                if len(fields) < 6 or not fields[2].isdigit():
+                    continue
+                took = int(fields[2]) / 1e6
+                due.append(int(fields[4]) + int(fields[5]) / 1e6 - took)
+                latency.append(took)
+        shutil.rmtree(self._prefix.parent)
+        return Transactions(due, latency)
+
+
+def settle(seconds: float) -> None:
+    """Leave the machine alone for a while."""
+    time.sleep(seconds)

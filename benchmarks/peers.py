@@ -1,0 +1,203 @@
+"""How each tool is told to make one backup of the same data, at the same compression level and thread count."""
+
+from __future__ import annotations
+
+import argparse
+import getpass
+import json
+import shutil
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from benchmarks.cluster import Cluster
+from benchmarks.report import Skipped
+
+LEVEL = 3
+THREADS = 2
+UNTHROTTLED: dict[str, Any] = {"max_rate": "1GiB/s", "min_rate": "1GiB/s"}
+
+
+@dataclass(frozen=True)
+class Task:
+    """One backup to run: its command, and what it needs in its environment."""
+
+    command: list[str]
+    environment: Mapping[str, str] = field(default_factory=dict)
+    streams: bool = True
+    """Whether the server sees it as a base backup, and says how far it is."""
+
+
+Peer = Callable[[Cluster, Path], Task]
+"""Prepares one backup into a folder that is empty; raises :class:`Skipped` where the tool is missing."""
+
+
+def guarded(options: argparse.Namespace, *, baseline_seconds: float = 3.0, **plan: Any) -> Peer:
+    """Our own copy; ``plan`` goes above the defaults, and ``--plan`` above both."""
+
+    def prepare(cluster: Cluster, target: Path) -> Task:
+        values = {
+            "name": "bench",
+            "connection": "bench",
+            "repository": target.as_uri(),
+            "calendar": {"windows": "daily 00:00-24:00", "tz": "UTC"},
+            "checkpoint": "fast",
+            "compression_level": LEVEL,
+            **plan,
+            **options.plan,
+        }
+        asked = {"dsn": cluster.dsn, "plan": values, "baseline_seconds": baseline_seconds}
+        return Task([sys.executable, "-m", "benchmarks.guarded_copy", json.dumps(asked)])
+
+    return prepare
+
+
+def pg_basebackup(*, max_rate: str | None = None) -> Peer:
+    """PostgreSQL's own, with its client-side zstd where the build has that, and else piped through zstd."""
+
+    def prepare(cluster: Cluster, target: Path) -> Task:
+        program = cluster.server.binaries / "pg_basebackup"
+        if not program.exists():
+            raise Skipped("this build of PostgreSQL does not bring pg_basebackup")
+        common = [str(program), f"--dbname={cluster.dsn}", "--format=tar", "--checkpoint=fast"]
+        common += [f"--max-rate={max_rate}"] if max_rate else []
+        if has_zstd(cluster):
+            return Task([*common, f"--pgdata={target}", f"--compress=client-zstd:level={LEVEL},workers={THREADS}"])
+        return Task(piped([*common, "--pgdata=-", "--wal-method=fetch"], target / "base.tar.zst"))
+
+    return prepare
+
+
+def pg_basebackup_piped(cluster: Cluster, target: Path) -> Task:
+    """PostgreSQL's own through the program zstd, as many scripts have it."""
+    program = cluster.server.binaries / "pg_basebackup"
+    command = [str(program), f"--dbname={cluster.dsn}", "--format=tar", "--pgdata=-", "--wal-method=fetch"]
+    return Task(piped([*command, "--checkpoint=fast"], target / "base.tar.zst"))
+
+
+def pg_dump(cluster: Cluster, target: Path) -> Task:
+    """A logical dump: not a peer for recovery, but what many people run."""
+    program = cluster.server.binaries / "pg_dump"
+    if not program.exists():
+        raise Skipped("this build of PostgreSQL does not bring pg_dump")
+    command = [str(program), f"--dbname={cluster.dsn}", "--format=custom", "--compress=0"]
+    return Task(piped(command, target / "dump.zst"), streams=False)
+
+
+def pgbackrest(settings: Mapping[str, str] | None = None) -> Peer:
+    """pgBackRest on the same machine: it reads the files itself. WAL archiving is off, as there is none to wait for."""
+
+    def prepare(cluster: Cluster, target: Path) -> Task:
+        if shutil.which("pgbackrest") is None:
+            raise Skipped("pgBackRest is not installed (apt-get install pgbackrest)")
+        server = cluster.server
+        if server.major > 15:
+            raise Skipped(f"the pgBackRest of Debian 12 does not know PostgreSQL {server.major}; try --major 15")
+        values = {
+            "repo1-path": str(target / "repository"),
+            "repo1-retention-full": "1",
+            "repo1-bundle": "y",
+            "compress-type": "zst",
+            "compress-level": str(LEVEL),
+            "process-max": str(THREADS),
+            "start-fast": "y",
+            "archive-check": "n",
+            "log-path": str(target),
+            "log-level-console": "warn",
+            "lock-path": str(target / "lock"),
+            "spool-path": str(target / "spool"),
+            **(settings or {}),
+        }
+        stanza = {
+            "pg1-path": str(server.data_directory),
+            "pg1-socket-path": str(server.socket_directory),
+            "pg1-port": str(server.port),
+            "pg1-user": server.superuser,
+        }
+        configuration = target / "pgbackrest.conf"
+        configuration.write_text(_ini({"global": values, "bench": stanza}))
+        base = f"pgbackrest --config={configuration} --stanza=bench"
+        return Task(["sh", "-ec", f"{base} stanza-create\nexec {base} --type=full backup"], streams=False)
+
+    return prepare
+
+
+def barman(cluster: Cluster, target: Path) -> Task:
+    """Barman with its streaming method, which runs pg_basebackup; compressed by gzip, the fastest it offers here."""
+    if shutil.which("barman") is None:
+        raise Skipped("Barman is not installed (apt-get install barman)")
+    server = cluster.server
+    values = {
+        "barman_home": str(target),
+        "barman_lock_directory": str(target),
+        "barman_user": getpass.getuser(),
+        "configuration_files_directory": str(target / "conf.d"),
+        "log_file": str(target / "barman.log"),
+    }
+    own = {
+        "description": "bench",
+        "conninfo": cluster.dsn,
+        "streaming_conninfo": cluster.dsn,
+        "backup_method": "postgres",
+        "backup_compression": "gzip",
+        "backup_compression_level": "1",
+        "backup_compression_format": "tar",
+        "streaming_archiver": "on",
+        "immediate_checkpoint": "true",
+        "path_prefix": str(server.binaries),
+        "slot_name": "barman",
+        "create_slot": "auto",
+    }
+    configuration = target / "barman.conf"
+    configuration.write_text(_ini({"barman": values, "bench": own}))
+    # Barman takes no backup before it has WAL, which its receiver brings; it must not outlive the backup, nor
+    # may its slot.
+    script = f"""
+    barman="barman --config {configuration}"
+    $barman receive-wal bench --create-slot
+    $barman receive-wal bench & receiver=$!
+    trap 'kill $receiver; wait $receiver || true; $barman receive-wal bench --drop-slot' EXIT
+    trap 'exit 3' TERM
+    sleep 1
+    $barman switch-wal --force --archive --archive-timeout 20 bench
+    $barman backup bench & wait $!
+    """
+    return Task(["sh", "-ec", script])
+
+
+def has_zstd(cluster: Cluster) -> bool:
+    """Whether this build of pg_basebackup compresses with zstd itself."""
+    return b"ZSTD_createCCtx" in (cluster.server.binaries / "pg_basebackup").read_bytes()
+
+
+def piped(command: list[str], target: Path) -> list[str]:
+    """A command through the program zstd into a file; fails if either does."""
+    if shutil.which("zstd") is None:
+        raise Skipped("the program zstd is not installed")
+    script = f'set -o pipefail; "$@" | zstd -q -{LEVEL} -T{THREADS} -o "$0"'
+    return ["bash", "-c", script, str(target), *command]
+
+
+def stored_bytes(target: Path) -> int:
+    """All files of one backup."""
+    return sum(path.stat().st_size for path in target.rglob("*") if path.is_file())
+
+
+def full_speed(options: argparse.Namespace) -> dict[str, Peer]:
+    """Every tool with nothing to hold it back."""
+    return {
+        "guard unthrottled": guarded(options, **UNTHROTTLED),
+        "pg_basebackup": pg_basebackup(),
+        "pgBackRest": pgbackrest(),
+        "Barman": barman,
+        "pg_dump": pg_dump,
+    }
+
+
+def _ini(sections: Mapping[str, Mapping[str, str]]) -> str:
+    lines = []
+    for name, values in sections.items():
+        lines += [f"[{name}]", *(f"{key} = {value}" for key, value in values.items())]
+    return "\n".join(lines) + "\n"
