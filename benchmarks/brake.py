@@ -29,7 +29,6 @@ COLUMNS = {
     "rate at the onset, MB/s": ("rate_mb", "{:.0f}"),
 }
 _POLL_SECONDS = 0.02
-_RUN_UP_SECONDS = 40.0
 _WATCHED_SECONDS = 4.0
 # What is read in one go when the receive window opens again is part of the trickle, not of the overshoot.
 _LUMP_BYTES = 256 * 1024
@@ -37,7 +36,7 @@ _LUMP_BYTES = 256 * 1024
 
 def main(arguments: list[str] | None = None) -> None:
     """Run it."""
-    made = parser(__doc__)
+    made = parser(__doc__, seconds=40)
     made.add_argument("--max-rate", default="50MB/s", help="the copy's ceiling (50MB/s)")
     made.add_argument("--min-rate", default="1MB/s", help="its floor (1MB/s)")
     options = made.parse_args(arguments)
@@ -73,7 +72,7 @@ def measure(cluster: Cluster, peer: peers.Peer, options: argparse.Namespace) -> 
         )
         try:
             ceiling, floor = Rate.parse(options.max_rate), Rate.parse(options.min_rate)
-            rate = _run_up(connection, process, 0.8 * ceiling)
+            rate = _run_up(connection, process, 0.8 * ceiling, options.seconds)
             connection.execute("ALTER SYSTEM SET synchronous_standby_names = 'missing'")
             connection.execute("SELECT pg_reload_conf()")
             onset = time.monotonic()
@@ -95,23 +94,26 @@ def measure(cluster: Cluster, peer: peers.Peer, options: argparse.Namespace) -> 
     return {"brake_seconds": seconds, "overshot_mb": overshot / 1e6, "rate_mb": rate / 1e6}
 
 
-def _run_up(connection: psycopg.Connection[Any], process: subprocess.Popen[bytes], wanted: float) -> float:
+def _run_up(
+    connection: psycopg.Connection[Any], process: subprocess.Popen[bytes], wanted: float, longest: float
+) -> float:
     """Wait until the copy reads at this rate, or reads at all but not so fast; returns the rate of its last second."""
     track: list[tuple[float, int]] = []
-    until = time.monotonic() + _RUN_UP_SECONDS
+    until = float("inf")
     rate = 0.0
     while time.monotonic() < until:
         if process.poll() is not None:
             raise Skipped(f"the copy ended with status {process.returncode} before it was at speed; a higher --scale?")
         time.sleep(_POLL_SECONDS)
         if streamed := _streamed(connection):
+            until = min(until, time.monotonic() + longest)
             track.append((time.monotonic(), streamed))
             track = [entry for entry in track if entry[0] > track[-1][0] - 1]
             seconds = track[-1][0] - track[0][0]
             rate = (track[-1][1] - track[0][1]) / seconds if seconds > 0.8 else 0.0
             if rate > wanted:
                 return rate
-    say(f"the copy reached {rate / 1e6:.1f} MB/s only, in {_RUN_UP_SECONDS:g} s")
+    say(f"the copy reached {rate / 1e6:.1f} MB/s only, in {longest:g} s")
     return rate
 
 

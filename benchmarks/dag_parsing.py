@@ -39,21 +39,17 @@ def main(arguments: list[str] | None = None) -> None:
     """Run it."""
     options = parser(__doc__, rounds=11).parse_args(arguments)
     rounds = Rounds("dag_parsing", options)
-    rounds.run(chosen(list(VARIANTS), options.variants), _measure)
+    with tempfile.TemporaryDirectory(prefix="backup-guard-bench-") as home:
+        environment = {**os.environ, "AIRFLOW_HOME": home}
+        rounds.run(chosen(list(VARIANTS), options.variants), lambda name: _measure(name, environment))
     rounds.finish("DAG parsing", {"ms": ("milliseconds", "{:.0f}")})
 
 
-def _measure(name: str) -> Mapping[str, float]:
+def _measure(name: str, environment: Mapping[str, str]) -> Mapping[str, float]:
     before, timed = VARIANTS[name]
     script = _TIMED.format(before=before, timed=timed)
-    with tempfile.TemporaryDirectory(prefix="backup-guard-bench-") as home:
-        done = subprocess.run(
-            [sys.executable, "-c", script],
-            check=True,
-            capture_output=True,
-            text=True,
-            env={**os.environ, "AIRFLOW_HOME": home},
-        )
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
     return {"milliseconds": float(done.stdout.split()[-1]) * 1000}
 
 

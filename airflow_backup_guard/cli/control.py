@@ -15,7 +15,7 @@ from rich.console import RenderableType
 from airflow_backup_guard.cli import settings
 from airflow_backup_guard.cli.answer import Answer, lines
 from airflow_backup_guard.cli.record import version
-from airflow_backup_guard.core.backup import FORMAT, Snapshot, dump_plain
+from airflow_backup_guard.core.backup import FORMAT, Snapshot, dump_plain, record_key
 from airflow_backup_guard.core.control import Action, Order, Orders
 from airflow_backup_guard.core.units import Rate, Size
 from airflow_backup_guard.engine import control
@@ -75,12 +75,19 @@ def give_order(arguments: argparse.Namespace) -> Answer:
     given = control.give(repository, snapshot, order)
     obeyed = control.wait_until_obeyed(repository, given, _OBEY_SECONDS)
     seconds = round(time.monotonic() - began, 1)
-    ended = obeyed and action is Action.STOP and control.wait_until_ended(repository, snapshot, _CLEAN_SECONDS)
-    if not obeyed:
+    ended = obeyed is False
+    if obeyed and action is Action.STOP:
+        ended = control.wait_until_ended(repository, given, _CLEAN_SECONDS)
+    elif ended and action is Action.STOP:
+        # It was too quick for its answer to be seen, unless it was whole before it read the order.
+        obeyed = not any(repository.list(record_key(snapshot.plan_name, snapshot.backup_id)))
+    if obeyed is None:
         effect = (
             f"No copy has answered within {_OBEY_SECONDS:.0f}s: it has yet to begin, its worker is dead, or it cannot "
             "read the repository. The order stays, and is obeyed as soon as a copy reads it."
         )
+    elif not obeyed:
+        effect = "The copy has ended before it read the order; see backup-guard list."
     elif action is Action.STOP and not ended:
         effect = "It obeys, and is still removing what it stored."
     else:
@@ -89,11 +96,12 @@ def give_order(arguments: argparse.Namespace) -> Answer:
         "backup_id": snapshot.backup_id,
         "plan_name": snapshot.plan_name,
         "order": dump_plain(order),
-        "obeyed": obeyed,
+        "obeyed": bool(obeyed),
         "seconds": seconds,
         "ended": ended,
     }
-    return Answer(document, [f"Backup {snapshot.backup_id} of plan {snapshot.plan_name}: {order}", effect], obeyed)
+    what = f"Backup {snapshot.backup_id} of plan {snapshot.plan_name}: {order}"
+    return Answer(document, [what, effect], bool(obeyed))
 
 
 def _rows(snapshot: Snapshot, orders: Orders) -> Iterator[tuple[str, str]]:

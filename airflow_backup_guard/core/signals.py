@@ -32,9 +32,9 @@ def _count(suffix: str, allowed: str) -> Unit:
     pattern = re.compile(_NUMBER + (rf"\s*{suffix}" if suffix else ""), re.ASCII)
 
     def parse(value: Any, where: str) -> float:
-        if not suffix and isinstance(value, int | float) and not isinstance(value, bool):
-            value = _decimal(value)
-        match = pattern.fullmatch(value.strip()) if isinstance(value, str) else None
+        bare = not suffix and isinstance(value, int | float) and not isinstance(value, bool)
+        text = _decimal(value) if bare else value
+        match = pattern.fullmatch(text.strip()) if isinstance(text, str) else None
         if match is None:
             raise InvalidPlan(where, value, allowed)
         return float(match[1])

@@ -10,7 +10,7 @@ import logging
 import re
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -103,23 +103,29 @@ def give(repository: Repository, snapshot: Snapshot, order: Order) -> Given:
     return given
 
 
-def wait_until_obeyed(repository: Repository, given: Given, seconds: float) -> bool:
-    """Wait for the copy's answer; False if none comes: it may be dead, or have yet to begin."""
-    folder, _, _ = given.key.rpartition("/")
+def wait_until_obeyed(repository: Repository, given: Given, seconds: float) -> bool | None:
+    """Wait for the copy's answer: True if it obeys, False if it has ended; None if it is dead, or has yet to begin."""
     answer = given.key.removesuffix(".json") + OBEYED
+    until = time.monotonic() + seconds
+    while True:
+        there = _keys_beside(repository, given)
+        if answer in there:
+            return True
+        if given.key not in there:
+            return False
+        if time.monotonic() >= until:
+            return None
+        time.sleep(_WAIT_SECONDS)
 
-    def obeyed() -> bool:
-        there = {info.key for info in repository.list(f"{folder}/")}
-        # What ends removes its orders: the stop always, and the others with it.
-        return answer in there or given.key not in there
 
-    return _wait(obeyed, seconds)
-
-
-def wait_until_ended(repository: Repository, snapshot: Snapshot, seconds: float) -> bool:
-    """Wait until the backup has ended, well or not, and what it left is cleaned up."""
-    key = backup.attempt_key(snapshot.plan_name, snapshot.backup_id)
-    return _wait(lambda: _open_attempt(repository, key) is None, seconds)
+def wait_until_ended(repository: Repository, given: Given, seconds: float) -> bool:
+    """Wait until a stop has had its effect, and what the copy stored is removed; False if it takes longer."""
+    until = time.monotonic() + seconds
+    while ongoing := given.key in _keys_beside(repository, given):
+        if time.monotonic() >= until:
+            break
+        time.sleep(_WAIT_SECONDS)
+    return not ongoing
 
 
 def orders_to(repository: Repository, snapshot: Snapshot) -> Orders:
@@ -265,6 +271,12 @@ def _in_force(given: Iterable[Given]) -> Orders:
     return orders
 
 
+def _keys_beside(repository: Repository, given: Given) -> set[str]:
+    """The keys of all orders and answers to the same copy; whoever cleans up after it removes them last."""
+    folder, _, _ = given.key.rpartition("/")
+    return {info.key for info in repository.list(f"{folder}/")}
+
+
 def _check_limit(order: Order, snapshot: Snapshot) -> None:
     floor, ceiling = (Rate.parse(snapshot.plan[name], name) for name in ("min_rate", "max_rate"))
     if order.action is Action.LIMIT and order.rate is not None and not floor <= order.rate <= ceiling:
@@ -305,10 +317,3 @@ def _not_running(repository: Repository, message: str, candidates: list[Snapshot
         return BackupNotRunning(message, remedy=f"Nothing runs in {repository.url}; see backup-guard list.")
     named = ", ".join(f"{snapshot.backup_id} of plan {snapshot.plan_name}" for snapshot in candidates)
     return BackupNotRunning(message, remedy=f"What runs: {named}. Name one by its id, or with --plan-name.")
-
-
-def _wait(true: Callable[[], bool], seconds: float) -> bool:
-    until = time.monotonic() + seconds
-    while not (done := true()) and time.monotonic() < until:
-        time.sleep(_WAIT_SECONDS)
-    return done

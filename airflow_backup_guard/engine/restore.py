@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import re
 import shutil
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -16,6 +17,7 @@ from airflow_backup_guard.core.manifest import parse_manifest
 from airflow_backup_guard.core.units import Size
 from airflow_backup_guard.engine.archive import CONTROL_FILE, ArchiveReader, Member
 from airflow_backup_guard.engine.stop import Stop
+from airflow_backup_guard.engine.target import Target, fsync, refuse_used
 from airflow_backup_guard.errors import BackupDamaged, RestoreRefused
 from airflow_backup_guard.repository.base import Repository
 from airflow_backup_guard.repository.codec import DecodedReader
@@ -50,11 +52,12 @@ def restore(
 
     Raises :class:`RestoreRefused` before anything is written, and :class:`BackupDamaged` or the errors of the
     repository after everything that was written is removed again. The control file comes last: PostgreSQL does not
-    start on a directory that is not whole.
+    start on a directory that is not whole. Meanwhile a file in each folder keeps every other restore out of it.
     """
     run = _Restore(record, repository, target, dict(tablespaces or {}), identities, owner, stop or Stop(), on_progress)
     run.refuse_what_would_harm()
     with run.undone_on_failure():
+        run.claim()
         run.write()
 
 
@@ -81,10 +84,8 @@ class _Restore:
         self.total = sum(p.content_size for p in record.parts if p.kind in ("archive", "wal"))
         self.locations = {t: mapping.pop(t.location, Path(t.location)).absolute() for t in record.tablespaces}
         self.unknown_locations = sorted(mapping)
-
-    @property
-    def folders(self) -> list[Path]:
-        return [self.target, *self.locations.values()]
+        self.folders = [self.target, *self.locations.values()]
+        self.claims = Target(self.folders, record.backup_id)
 
     def refuse_what_would_harm(self) -> None:
         if self.unknown_locations:
@@ -92,7 +93,7 @@ class _Restore:
                 f"The backup has no tablespace at {', '.join(self.unknown_locations)}.",
                 remedy=f"It has: {', '.join(t.location for t in self.locations) or 'none'}.",
             )
-        if relative := [t.location for t in self.record.tablespaces if not Path(t.location).is_absolute()]:
+        if relative := [t.location for t in self.locations if not Path(t.location).is_absolute()]:
             raise RestoreRefused(
                 f"The backup has tablespaces in place, which a restore cannot put back: {', '.join(relative)}.",
                 remedy="Restore it by hand, as docs/format.md shows.",
@@ -108,42 +109,41 @@ class _Restore:
                     remedy="Give each tablespace a folder of its own, outside of the data directory.",
                 )
         for folder in self.folders:
-            if folder.is_symlink() or (folder.exists() and (not folder.is_dir() or any(folder.iterdir()))):
+            refuse_used(folder)
+
+    def claim(self) -> None:
+        self.claims.claim()
+        places = {"base": self.target, **{str(t.oid): location for t, location in self.locations.items()}}
+        needed: defaultdict[int, int] = defaultdict(int)
+        sharing: defaultdict[int, set[Path]] = defaultdict(set)
+        for part in self.record.parts:
+            if part.kind in ("archive", "wal"):
+                place = places[part.name] if part.kind == "archive" else self.target
+                needed[place.stat().st_dev] += part.content_size
+                sharing[place.stat().st_dev].add(place)
+        for device, size in needed.items():
+            free = shutil.disk_usage(next(iter(sharing[device]))).free
+            if free < size:
+                names = " and ".join(map(str, sorted(sharing[device])))
                 raise RestoreRefused(
-                    f"{folder} is not an empty folder, and a restore never overwrites anything.",
-                    remedy="Give an empty folder or one that is not there yet"
-                    + (", and --tablespace-mapping OLD=NEW for tablespaces." if self.locations else "."),
-                )
-        for folder in self.folders:
-            existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
-            free = shutil.disk_usage(existing).free
-            if free < self.total:
-                raise RestoreRefused(
-                    f"{folder} has {Size(free)} free, and the backup needs {Size(self.total)}.",
+                    f"{names}: {Size(free)} are free there, and the backup needs {Size(size)}.",
                     remedy="Restore to a larger disk, or free space.",
                 )
 
     @contextmanager
     def undone_on_failure(self) -> Iterator[None]:
-        existed = {folder for folder in self.folders if folder.exists()}
         try:
             yield
         except BaseException as error:
-            for folder in self.folders:
-                with suppress(FileNotFoundError):
-                    _empty(folder)
-                    if folder not in existed:
-                        folder.rmdir()
+            remedy = "What was written is removed again; free space or rights."
+            if left := self.claims.undo():
+                remedy = f"Remove what is left in {' and '.join(map(str, left))}."
             if isinstance(error, OSError):
-                raise RestoreRefused(
-                    f"{self.target}: {error.strerror}.",
-                    remedy="What was written is removed again; free space or rights.",
-                ) from error
+                raise RestoreRefused(f"{error.filename or self.target}: {error.strerror}.", remedy=remedy) from error
             raise
 
     def write(self) -> None:
         for folder in self.folders:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             folder.chmod(0o700)
             self._own(folder)
         manifest_bytes = b"".join(self._content(self.record.parts_of("manifest")[0]))
@@ -165,10 +165,15 @@ class _Restore:
             self._write(self.target / "pg_wal" / part.name, self._progressing(self._content(part)))
         self._write(self.target / "backup_manifest", iter([manifest_bytes]))
         if any(str(location) != tablespace.location for tablespace, location in self.locations.items()):
+            (self.target / _TABLESPACE_MAP).unlink(missing_ok=True)
             self._write(self.target / _TABLESPACE_MAP, iter([_tablespace_map(self.locations)]))
-        os.sync()  # all of it is on the disk before the control file makes it a data directory
-        self._write(self.target / CONTROL_FILE, iter([reader.control_file]))
-        os.sync()
+        # All of it is on the disk before the control file makes it a data directory.
+        self.claims.flush(self.stop.check)
+        self.claims.release()
+        control_file = self.target / CONTROL_FILE
+        self._write(control_file, iter([reader.control_file]))
+        fsync(control_file)
+        fsync(control_file.parent)
 
     def _open(self, part: StoredPart) -> _CheckedStream:
         stored = self.repository.reader(part.key)
@@ -193,7 +198,7 @@ class _Restore:
             os.utime(path, (member.mtime, member.mtime))
 
     def _write(self, path: Path, content: Iterator[bytes], mode: int = 0o600) -> None:
-        with path.open("wb") as file:
+        with path.open("xb") as file:
             for chunk in content:
                 file.write(chunk)
         path.chmod(mode)
@@ -242,11 +247,3 @@ def _tablespace_map(locations: Mapping[Tablespace, Path]) -> bytes:
         for tablespace, location in locations.items()
     ]
     return "".join(lines).encode("utf-8", "surrogateescape")
-
-
-def _empty(folder: Path) -> None:
-    for child in folder.iterdir():
-        if child.is_dir() and not child.is_symlink():
-            shutil.rmtree(child)
-        else:
-            child.unlink()

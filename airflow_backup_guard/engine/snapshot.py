@@ -61,7 +61,7 @@ def take_snapshot(plan: BackupPlan, dsn: str, repository: Repository, *, outside
         cluster=cluster,
         lsn=content.lsn,
         taken_at=now,
-        size=content.size,
+        size=content.size or 0,
         databases=content.databases,
         tablespaces=content.tablespaces,
         warnings=tuple(str(c) for c in readiness.checks if c.status is CheckStatus.WARNING),
@@ -110,6 +110,8 @@ def _check_all_but_the_window(plan: BackupPlan, dsn: str, repository: Repository
 
 
 def _forecast_check(plan: BackupPlan, content: Content) -> Check:
+    if content.size is None:
+        return Check("forecast", CheckStatus.WARNING, "How long it takes is unknown, as the size is.")
     expected = forecast(plan, datetime.now(timezone.utc), content.size, content.wal_rate)
     if expected.fits:
         return Check("forecast", CheckStatus.OK, str(expected))

@@ -1,14 +1,15 @@
-"""The folders that a restore writes to: claimed so that no other restore does, undone if it fails, flushed at its end."""
+"""Folders that a restore writes to: claimed, so that no other restore does; undone if it fails; flushed at its end."""
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import pwd
 import shutil
 import socket
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -17,17 +18,8 @@ from airflow_backup_guard.errors import RestoreRefused
 CLAIM_FILE = ".backup-guard-restore"
 
 
-def refuse_used(folder: Path) -> None:
-    """Raise :class:`RestoreRefused` for anything but an empty folder or one that is not there."""
-    with _refusing(folder):
-        if (folder / CLAIM_FILE).is_file():
-            raise _claimed(folder)
-        if folder.is_symlink() or (folder.exists() and (not folder.is_dir() or any(folder.iterdir()))):
-            raise _not_empty(folder)
-
-
 class Target:
-    """Some folders, each held by a file that only one restore can create. Use: claim, (write), release; or undo.
+    """Some folders, each held by a file that only one restore can create: claim, write, flush, release; or undo.
 
     The file is locked as long as its restore lives, so that one that was killed can be told from one that runs.
     """
@@ -36,60 +28,169 @@ class Target:
         self._folders = folders
         self._backup_id = backup_id
         self._made: list[Path] = []
+        self._ours: list[Path] = []
         self._claims: dict[Path, int] = {}
 
     def claim(self) -> None:
-        """Create what is not there, and hold it all; raises :class:`RestoreRefused`. Call :meth:`undo` if it does."""
+        """Create what is not there, and hold it all; raises :class:`RestoreRefused`, and :meth:`undo` is due then."""
         for folder in self._folders:
-            with _refusing(folder):
+            with refusing(folder):
                 for missing in reversed([path for path in (folder, *folder.parents) if not path.exists()]):
-                    self._make(missing)
-                try:
-                    claim = os.open(folder / CLAIM_FILE, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
-                except FileExistsError:
-                    raise _claimed(folder) from None
-                self._claims[folder] = claim
-                with suppress(OSError):  # some network file systems have no locks; the claim holds there, too
-                    fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                os.write(claim, f"backup {self._backup_id}, by {_who()}\n".encode("utf-8", "backslashreplace"))
-                if os.listdir(folder) != [CLAIM_FILE]:
-                    # Somebody else's work, which an undo must not take away.
-                    self._release(folder)
-                    raise _not_empty(folder)
+                    self._make(missing, 0o700 if missing == folder else 0o777)
+                refuse_used(folder)
+                self._claim(folder)
 
     def release(self) -> None:
-        """Take the claims away. From then on it is what lies in the folders that keeps others out."""
-        for folder in self._folders:
+        """Take the claims away; from then on it is what lies in the folders that keeps others out."""
+        for folder in list(self._claims):
             self._release(folder)
+            fsync(folder)
 
     def undo(self) -> list[Path]:
-        """Remove what this restore made, and nothing else; returns the folders that it could not clean up."""
+        """Remove what this restore made, and nothing else; returns the folders that it could not empty."""
         left = []
-        for folder in self._written:
+        for folder in self._ours:
             try:
                 _empty(folder)
-                self._release(folder)
-            except FileNotFoundError:
-                pass
             except OSError:
-                left.append(folder)
-        for folder in reversed(self._made):
-            with suppress(OSError):  # not empty: somebody else has put something there
-                folder.rmdir()
+                left.append(folder)  # its claim stays, and says what it is
+        for folder in set(self._claims).difference(left):
+            with suppress(OSError):
+                self._release(folder)
         for claim in self._claims.values():
             os.close(claim)
         self._claims.clear()
+        for folder in reversed(self._made):
+            with suppress(OSError):  # somebody else has put something there
+                folder.rmdir()
         return left
 
     def flush(self, keep_going: Callable[[], None]) -> None:
-        """Have all that was written on the disk, on return; ``keep_going`` may raise to end it.
+        """Have all that was written on the disk, on return; ``keep_going`` is called often, and may raise to end it.
 
-        One pass at the end, as pg_basebackup does it: most of it is on the disk by then, and an fsync per small file
-        as it is written would cost a journal commit each.
+        In one pass at the end, as pg_basebackup does it: most is on the disk by then, and an fsync after every small
+        file would cost a commit of the file system's journal each.
         """
         for folder in self._folders:
-            for path in _tree(folder):
-                keep_going()
-                fsync(path)
+            for parent, _, files in os.walk(folder, topdown=False):
+                for name in files:
+                    keep_going()
+                    fsync(Path(parent, name))
+                fsync(Path(parent))
         for folder in self._made:
             fsync(folder.parent)
+
+    def _make(self, folder: Path, mode: int) -> None:
+        try:
+            folder.mkdir(mode)
+        except FileExistsError:
+            return  # somebody else has just made it
+        self._made.append(folder)
+
+    def _claim(self, folder: Path) -> None:
+        try:
+            claim = os.open(folder / CLAIM_FILE, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+        except FileExistsError:
+            refuse_used(folder)
+            raise
+        self._claims[folder] = claim
+        with suppress(OSError):  # where a file system has no locks, a killed restore looks like one that runs
+            fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # Only now: whoever reads a word here may conclude something from the lock.
+        os.write(claim, f"backup {self._backup_id}, by {_who()}\n".encode("utf-8", "backslashreplace"))
+        if [path.name for path in folder.iterdir()] != [CLAIM_FILE]:
+            raise _not_empty(folder)  # and whatever it is, it came before the claim, so no undo may take it
+        self._ours.append(folder)
+
+    def _release(self, folder: Path) -> None:
+        # In this order: a claim that nobody holds must not be there for anybody to see.
+        (folder / CLAIM_FILE).unlink(missing_ok=True)
+        os.close(self._claims.pop(folder))
+
+
+def refuse_used(folder: Path) -> None:
+    """Raise :class:`RestoreRefused` for anything but an empty folder, or one that is not there."""
+    with refusing(folder):
+        if (folder / CLAIM_FILE).is_file():
+            raise _claimed(folder)
+        if folder.is_symlink() or (folder.exists() and (not folder.is_dir() or any(folder.iterdir()))):
+            raise _not_empty(folder)
+
+
+@contextmanager
+def refusing(folder: Path) -> Iterator[None]:
+    """Turns what the operating system says against ``folder`` into :class:`RestoreRefused`."""
+    try:
+        yield
+    except OSError as error:
+        raise RestoreRefused(
+            f"{folder} cannot be written to: {error.strerror}.",
+            remedy="Give a folder that can be created and written to, or run this as a user who may.",
+        ) from error
+
+
+def fsync(path: Path) -> None:
+    """Have a file, or the names in a folder, on the disk; a symbolic link is left to its folder."""
+    if path.is_symlink():
+        return
+    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(file)
+    except OSError as error:
+        # As PostgreSQL does: some file systems cannot flush a folder.
+        if not (path.is_dir() and error.errno in (errno.EBADF, errno.EINVAL)):
+            raise
+    finally:
+        os.close(file)
+
+
+def _claimed(folder: Path) -> RestoreRefused:
+    who, killed = "", False
+    with suppress(FileNotFoundError), (folder / CLAIM_FILE).open("rb") as file:
+        who = file.read(1000).decode("utf-8", "backslashreplace").strip()
+        killed = bool(who) and _let_go(file.fileno())
+    if killed:
+        return RestoreRefused(
+            f"{folder} holds what is left of a restore that was killed: {who}.",
+            remedy="Remove the folder, or all that is in it, and restore again.",
+        )
+    return RestoreRefused(
+        f"Another restore writes to {folder}: {who or 'it has just begun or ended'}.",
+        remedy="Wait for its end, or give another folder.",
+    )
+
+
+def _let_go(claim: int) -> bool:
+    """Whether the restore of a claim is gone and has not removed it; a lock ends with its process, however killed."""
+    try:
+        fcntl.flock(claim, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return os.fstat(claim).st_nlink > 0
+
+
+def _not_empty(folder: Path) -> RestoreRefused:
+    return RestoreRefused(
+        f"{folder} is not an empty folder, and a restore never overwrites anything.",
+        remedy="Give an empty folder or one that is not there yet; --tablespace-mapping OLD=NEW for tablespaces.",
+    )
+
+
+def _who() -> str:
+    try:
+        user = pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        user = str(os.geteuid())
+    now = datetime.now(timezone.utc)
+    return f"{user} on {socket.gethostname()}, process {os.getpid()}, since {now:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def _empty(folder: Path) -> None:
+    """Remove all but the claim, which is what keeps others out meanwhile."""
+    for child in folder.iterdir():
+        if child.name == CLAIM_FILE:
+            continue
+        if child.is_dir() and not child.is_symlink():
+            shutil.rmtree(child)
+        else:
+            child.unlink(missing_ok=True)

@@ -41,8 +41,8 @@ _log = logging.getLogger(__name__)
 class Throttle:
     """Lets a reader spend bytes at the pace that the load allows, lowered to what people ordered.
 
-    Safe for one reader, one setter of the pace and one of the orders. ``pace`` is what holds of both: it is for those
-    who tell what goes on, and not for the control law, which goes on from its own last decision.
+    Safe for one reader, one setter of the pace and one of the orders. ``pace`` is what holds of both, for those who
+    tell what goes on; ``allowed`` is what the load allows, whatever was ordered.
     """
 
     def __init__(self, pace: Pace, stop: Stop) -> None:
@@ -50,7 +50,7 @@ class Throttle:
         self._lock = threading.Lock()
         self._changed = threading.Event()
         self._bucket = TokenBucket(pace.rate, time.monotonic())
-        self._allowed = pace
+        self.allowed = pace
         self._orders = Orders()
         self._set_at = time.monotonic()
         self.pace = pace
@@ -58,7 +58,7 @@ class Throttle:
     def set_pace(self, pace: Pace) -> None:
         """Change what the load allows; a reader that waits is woken."""
         with self._lock:
-            self._allowed = pace
+            self.allowed = pace
             self._set_at = time.monotonic()
             self._combine()
 
@@ -69,7 +69,7 @@ class Throttle:
             self._combine()
 
     def _combine(self) -> None:
-        self.pace = obey(self._allowed, self._orders)
+        self.pace = obey(self.allowed, self._orders)
         self._bucket.set_rate(self.pace.rate, time.monotonic())
         self._changed.set()
 
@@ -78,11 +78,11 @@ class Throttle:
         now = time.monotonic()
         with self._lock:
             self._bucket.take(size, now)
-            if now - self._set_at > _STALE_SECONDS and self._allowed.rate > self._allowed.floor:
+            if now - self._set_at > _STALE_SECONDS and self.allowed.rate > self.allowed.floor:
                 # Whoever decides has died or hangs, so that nobody knows what the load is.
-                self._allowed = replace(
-                    self._allowed,
-                    rate=self._allowed.floor,
+                self.allowed = replace(
+                    self.allowed,
+                    rate=self.allowed.floor,
                     state=PaceState.THROTTLED,
                     reason="nobody measures it",
                 )

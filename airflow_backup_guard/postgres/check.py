@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from psycopg.rows import dict_row
+import psycopg
+from psycopg.adapt import Buffer, Loader
+from psycopg.rows import DictRow, dict_row
 
 from airflow_backup_guard.core.backup import Cluster, Database, Tablespace
 from airflow_backup_guard.core.check import Check, CheckStatus
@@ -51,13 +53,20 @@ _OURS = f"SELECT active_pid FROM pg_replication_slots WHERE slot_name = '{SLOT_N
 # The insert position, not the write position: asynchronous commits that were acknowledged lie before it, too.
 _CONTENT = """
     SELECT pg_current_wal_insert_lsn()::text AS lsn,
-           (SELECT sum(pg_tablespace_size(oid)) FROM pg_tablespace)::int8 AS size,
            (SELECT wal_bytes / nullif(extract(epoch FROM now() - stats_reset), 0) FROM pg_stat_wal)::float8 AS wal_rate
 """
-_DATABASES = "SELECT datname AS name, pg_database_size(oid) AS size FROM pg_database WHERE datallowconn ORDER BY 1"
+_DATABASES = "SELECT oid::int8 AS oid, datname AS name FROM pg_database WHERE datallowconn ORDER BY datname"
+# The location as the bytes that it is: no encoding of a database rules the names of files.
 _TABLESPACES = """
-    SELECT oid::int8 AS oid, spcname AS name, pg_tablespace_location(oid) AS location, pg_tablespace_size(oid) AS size
-    FROM pg_tablespace WHERE pg_tablespace_location(oid) <> '' ORDER BY 1
+    SELECT oid::int8 AS oid, spcname AS name, textsend(pg_tablespace_location(oid)) AS location
+    FROM pg_tablespace WHERE pg_tablespace_location(oid) <> '' ORDER BY oid
+"""
+# Needs pg_monitor. The server looks at every file, so this is apart: it may take too long, and fails if one vanishes.
+_SIZES = """
+    SELECT 'database' AS kind, oid::int8 AS oid, pg_database_size(oid) AS size FROM pg_database
+    UNION ALL
+    SELECT CASE spcname WHEN 'pg_global' THEN 'shared' ELSE 'tablespace' END, oid::int8, pg_tablespace_size(oid)
+    FROM pg_tablespace WHERE spcname = 'pg_global' OR pg_tablespace_location(oid) <> ''
 """
 
 
@@ -65,12 +74,12 @@ _TABLESPACES = """
 class Content:
     """What there is to back up at the moment of asking; sizes in bytes.
 
-    ``wal_rate`` is what was written per second, in bytes, on average since the statistics were reset; None if that was
-    just now.
+    ``size`` is None when it could not be found out, and those of databases and tablespaces are 0 then. ``wal_rate`` is
+    what was written per second, in bytes, on average since the statistics were reset; None if that was just now.
     """
 
     lsn: LSN
-    size: int
+    size: int | None
     wal_rate: float | None
     databases: tuple[Database, ...]
     tablespaces: tuple[Tablespace, ...]
@@ -90,6 +99,10 @@ def preflight(dsn: str) -> Preflight:
     try:
         with connect(dsn) as connection:
             cursor = connection.cursor(row_factory=dict_row)
+            # Bytes as they are: a server that was to convert them would fail at the first that is not of its encoding.
+            connection.execute("SET client_encoding = 'SQL_ASCII'")
+            for kind in ("name", "text"):
+                cursor.adapters.register_loader(kind, _AnyText)
             role = cursor.execute(_ROLE).fetchone() or {}
             checks = [Check("connection", CheckStatus.OK, f"PostgreSQL {role['version']} as {role['role']}")]
             checks += [_version(role), _primary(role), _replication_role(role), _monitor_role(role)]
@@ -103,16 +116,30 @@ def preflight(dsn: str) -> Preflight:
             checks.append(replication)
             if identity is None:
                 return Preflight(tuple(checks))
+            sizes, why = _sizes(cursor)
+            rows = cursor.execute(_TABLESPACES).fetchall()
+            tablespaces = tuple(
+                Tablespace(
+                    oid=row["oid"],
+                    name=row["name"],
+                    location=_text(row["location"]),
+                    size=sizes.get(("tablespace", row["oid"]), 0),
+                )
+                for row in rows
+            )
+            checks.append(_tablespaces(tablespaces, [row["location"] for row in rows]))
+            databases = tuple(
+                Database(row["name"], sizes.get(("database", row["oid"]), 0)) for row in cursor.execute(_DATABASES)
+            )
             content_row = cursor.execute(_CONTENT).fetchone() or {}
-            tablespaces = tuple(Tablespace(**row) for row in cursor.execute(_TABLESPACES))
-            checks.append(_tablespaces(tablespaces))
             content = Content(
                 lsn=LSN.parse(content_row["lsn"]),
-                size=content_row["size"],
+                size=None if why else sum(size for (kind, _), size in sizes.items() if kind != "tablespace"),
                 wal_rate=content_row["wal_rate"],
-                databases=tuple(Database(**row) for row in cursor.execute(_DATABASES)),
+                databases=databases,
                 tablespaces=tablespaces,
             )
+            checks.append(_size(content, why))
     except BackupGuardError as error:
         return Preflight((_failed("connection", error),))
     cluster = Cluster(
@@ -122,8 +149,41 @@ def preflight(dsn: str) -> Preflight:
         wal_segment_size=state["wal_segment_size"],
         data_checksums=state["data_checksums"],
     )
-    size = Check("size", CheckStatus.OK, f"{Size(content.size)} in {len(content.databases)} databases")
-    return Preflight((*checks, size), cluster, content)
+    return Preflight(tuple(checks), cluster, content)
+
+
+class _AnyText(Loader):
+    """Text as it can be shown: names are common to all databases of a cluster, whatever the encoding of each."""
+
+    def load(self, data: Buffer) -> str:
+        """What is not UTF-8 becomes its bytes, written with backslashes."""
+        return _text(bytes(data))
+
+
+def _text(data: bytes) -> str:
+    return data.decode("utf-8", "backslashreplace")
+
+
+def _sizes(cursor: psycopg.Cursor[DictRow]) -> tuple[dict[tuple[str, int], int], str]:
+    """Bytes by kind and OID; or none, and why."""
+    try:
+        rows = cursor.execute(_SIZES).fetchall()
+    except psycopg.Error as error:
+        if cursor.connection.closed:
+            raise
+        return {}, error.diag.message_primary or str(error)
+    return {(row["kind"], row["oid"]): row["size"] or 0 for row in rows}, ""
+
+
+def _size(content: Content, why: str) -> Check:
+    if content.size is not None:
+        return Check("size", CheckStatus.OK, f"{Size(content.size)} in {len(content.databases)} databases")
+    return Check(
+        "size",
+        CheckStatus.WARNING,
+        f"It is unknown: the server was asked, and said: {why}.",
+        "See yourself that the backup fits into its repository and its window.",
+    )
 
 
 def _failed(name: str, error: BackupGuardError) -> Check:
@@ -237,12 +297,18 @@ def _other_backups(others: list[dict[str, Any]]) -> Check:
     )
 
 
-def _tablespaces(tablespaces: tuple[Tablespace, ...]) -> Check:
+def _tablespaces(tablespaces: tuple[Tablespace, ...], locations: list[bytes]) -> Check:
     in_place = [tablespace.name for tablespace in tablespaces if not tablespace.location.startswith("/")]
-    if not in_place:
-        return Check("tablespaces", CheckStatus.OK, f"{len(tablespaces)} beside the data directory")
-    detail = f"In-place tablespaces (a developers' option) cannot be backed up whole: {', '.join(in_place)}."
-    return Check("tablespaces", CheckStatus.FAILED, detail, "Move them to a location of their own.")
+    if in_place:
+        detail = f"In-place tablespaces (a developers' option) cannot be backed up whole: {', '.join(in_place)}."
+        return Check("tablespaces", CheckStatus.FAILED, detail, "Move them to a location of their own.")
+    changed = [t for t, location in zip(tablespaces, locations, strict=True) if t.location.encode() != location]
+    if changed:
+        # A record is JSON, and a path that is not as it was is another path.
+        where = ", ".join(f"{tablespace.name} at {tablespace.location}" for tablespace in changed)
+        detail = f"Tablespaces whose locations are not UTF-8 cannot be recorded: {where}."
+        return Check("tablespaces", CheckStatus.FAILED, detail, "Move them to locations whose names are UTF-8.")
+    return Check("tablespaces", CheckStatus.OK, f"{len(tablespaces)} beside the data directory")
 
 
 def _settings(row: dict[str, Any]) -> list[Check]:

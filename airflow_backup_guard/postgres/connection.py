@@ -22,6 +22,9 @@ from airflow_backup_guard.errors import (
 APPLICATION_NAME = "backup_guard"
 """What ``pg_stat_activity`` shows for every session of ours, so that nobody has to guess whose load it is."""
 
+STATEMENT_SECONDS = 30
+"""How long a question may take the server."""
+
 _DEFAULTS = {
     "connect_timeout": "10",
     # A peer that vanished without a word is noticed within a minute, not after two hours.
@@ -30,7 +33,8 @@ _DEFAULTS = {
     "keepalives_count": "3",
 }
 
-# The server's own sentences for connections that it refuses: libpq reports no SQLSTATE for those.
+# The server's own sentences for connections that it refuses: libpq reports no SQLSTATE for those, and psycopg has no
+# way to ask for it (PQsetErrorVerbosity). With another lc_messages only the names in them are as they are here.
 _REFUSALS: tuple[tuple[str, type[BackupGuardError], str], ...] = (
     (
         r"password authentication failed|no password supplied|role .* does not exist",
@@ -38,12 +42,12 @@ _REFUSALS: tuple[tuple[str, type[BackupGuardError], str], ...] = (
         "Correct the user or password of the connection.",
     ),
     (
-        r"no pg_hba.conf entry for replication|pg_hba.conf rejects replication",
+        r"no pg_hba\.conf entry for replication|pg_hba\.conf rejects replication",
         SourceUnsuitable,
         "Add a line to pg_hba.conf and reload: host replication {user} <this worker's address>/32 scram-sha-256.",
     ),
     (
-        r"no pg_hba.conf entry|pg_hba.conf rejects",
+        r"pg_hba\.conf",
         SourceUnsuitable,
         "Add a line to pg_hba.conf and reload: host {dbname} {user} <this worker's address>/32 scram-sha-256.",
     ),
@@ -53,7 +57,7 @@ _REFUSALS: tuple[tuple[str, type[BackupGuardError], str], ...] = (
         "Grant it: ALTER ROLE {user} REPLICATION.",
     ),
     (
-        r"exceeds max_wal_senders|all replication slots are in use",
+        r"max_wal_senders|all replication slots are in use",
         SourceBusy,
         "Wait for another backup or standby to end, or raise max_wal_senders and max_replication_slots.",
     ),
@@ -63,6 +67,19 @@ _REFUSALS: tuple[tuple[str, type[BackupGuardError], str], ...] = (
         "Wait, or raise max_connections.",
     ),
     (r"database .* does not exist", SourceUnsuitable, "Correct the database of the connection."),
+    (
+        r"starting up|shutting down|recovery mode|not (yet )?accepting connections",
+        SourceUnavailable,
+        "Wait until the server is up; its log says what it is doing.",
+    ),
+    # libpq writes two blanks after a severity that a server has sent, and it has FATAL in many languages. It may mean
+    # that the server starts, so a retry may help, and people must know that it may not.
+    (
+        r"[^\W\d]:  ",
+        SourceUnavailable,
+        "The server answered and refused, in words that are not known here: if they are about user, password, database "
+        "or pg_hba.conf, correct that, for a retry will not help.",
+    ),
     (r"", SourceUnavailable, "Check host, port, network and that the server runs."),
 )
 
@@ -70,10 +87,14 @@ _REFUSALS: tuple[tuple[str, type[BackupGuardError], str], ...] = (
 def parse_conninfo(dsn: str) -> dict[str, Any]:
     """Keywords of a libpq connection string or URI; raises :class:`InvalidPlan`, without showing a password."""
     try:
-        return conninfo_to_dict(dsn)
+        # An @ or / in the password of a URI, as it is, makes libpq take what follows for the host or the database.
+        if not re.match(r"postgres(ql)?://([^@/]*@[^@?]*@|[^@/?]*/[^@?]*@)", dsn):
+            return conninfo_to_dict(dsn)
     except psycopg.ProgrammingError:
-        # libpq's own message quotes the part that it cannot read, which may well be a password.
-        raise InvalidPlan("dsn", "…", "a libpq connection string, with spaces quoted, or a postgresql:// URI") from None
+        pass  # libpq's own message quotes the part that it cannot read, which may well be a password.
+    raise InvalidPlan(
+        "dsn", "…", "a libpq connection string, with spaces quoted, or a postgresql:// URI, with @ as %40 and / as %2F"
+    )
 
 
 def dsn_of(keywords: Mapping[str, Any]) -> str:
@@ -89,14 +110,14 @@ def conninfo(dsn: str, **keywords: str) -> str:
 
 @contextmanager
 def connect(dsn: str) -> Iterator[psycopg.Connection[tuple[Any, ...]]]:
-    """A connection for short questions: autocommit, statements limited to 30 s.
+    """A connection for short questions: autocommit, statements limited to ``STATEMENT_SECONDS``.
 
     Raises :class:`SourceUnavailable`, :class:`SourceBusy` or :class:`SourceUnsuitable`, also for errors inside of it.
     """
     with translated(dsn):
         connection = psycopg.Connection.connect(conninfo(dsn), autocommit=True)
         try:
-            connection.execute("SET statement_timeout = '30s'")
+            connection.execute(f"SET statement_timeout = '{STATEMENT_SECONDS:d}s'")
             yield connection
         finally:
             connection.close()
@@ -113,16 +134,19 @@ def translated(dsn: str) -> Iterator[None]:
 
 def translate(dsn: str, error: psycopg.Error) -> BackupGuardError:
     """Our error for one of psycopg's: the server's own sentence, the place, and the remedy."""
-    text = _sentence(str(error))
+    said = str(error)
+    text = _sentence(said)
     place = describe(dsn)
     if isinstance(error, psycopg.errors.InsufficientPrivilege):
         return SourceUnsuitable(f"{place}: {text}", remedy="Grant the privilege, or use another role.")
     if error.sqlstate and not error.sqlstate.startswith(("08", "53", "57", "58")):
         return SourceUnsuitable(f"{place}: {text}", remedy="The log of the server may say more.")
+    if isinstance(error, psycopg.errors.QueryCanceled):
+        return SourceUnavailable(f"{place}: {text}", remedy="Try again when the server is less busy; see its log.")
     values = {"user": "<role>", "dbname": "<database>"}
     values.update({key: str(value) for key, value in parse_conninfo(dsn).items() if key in values})
     kind, remedy = next(
-        (kind, remedy) for pattern, kind, remedy in _REFUSALS if re.search(pattern, text, re.IGNORECASE)
+        (kind, remedy) for pattern, kind, remedy in _REFUSALS if re.search(pattern, said, re.IGNORECASE)
     )
     return kind(f"{place}: {text}", remedy=remedy.format(**values))
 

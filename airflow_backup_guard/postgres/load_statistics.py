@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from airflow_backup_guard.core.counters import RESTARTED, CounterHistory
+from airflow_backup_guard.core.signals import SIGNALS
 
 # About a second: rows of statistics are fetched that far apart, give or take how late a sampler wakes up.
 _SECOND = 0.9
@@ -123,5 +124,4 @@ class Statistics:
 
     def fail(self, reason: str) -> None:
         """Nothing is known now, for this reason."""
-        known = (*self.values, *self.unavailable)
-        self.values, self.unavailable = {}, dict.fromkeys(known, reason)
+        self.values, self.unavailable = {}, {name: reason for name in SIGNALS if name != "commit_latency"}

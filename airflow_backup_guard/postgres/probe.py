@@ -140,4 +140,5 @@ class LoadProbe:
     async def _disconnect(self) -> None:
         measuring, self._measuring = self._measuring, None
         session, self._session = self._session, None
+        self._statistics_at = float("-inf")  # what answers next may be another server
         await end_session(measuring, session)

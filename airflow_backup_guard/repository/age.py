@@ -94,6 +94,8 @@ class AgeFilter:
                 self._changed.notify_all()
 
     def _take(self) -> bytes:
+        if self._cancelled:
+            raise ValueError("the encryption was ended")
         if self._error is not None:
             raise self._error
         ready, self._output = self._output, []

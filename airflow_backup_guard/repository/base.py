@@ -8,7 +8,7 @@ no key is also the folder of another. All methods are safe to call from several 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -43,7 +43,11 @@ class ObjectWriter(AbstractContextManager["ObjectWriter"], Protocol):
         """Make the object durable and visible, whole; on return it survives a crash of this machine."""
 
     def abort(self) -> None:
-        """Drop what was written. Idempotent; does nothing after ``commit``."""
+        """Drop what was written. Idempotent; does nothing after ``commit``.
+
+        Any thread may call it, at any time, and gets back within about a second. A ``write`` or ``commit`` that waits
+        for the repository then raises ``ValueError``; of such a ``commit``, the object may have become visible.
+        """
 
     def __exit__(self, *exception: object) -> None:
         """Abort what was not committed."""
@@ -69,6 +73,12 @@ class Repository(Protocol):
 
     def delete(self, key: str) -> None:
         """Remove an object; one that is not there is not an error."""
+
+    def delete_all(self, keys: Iterable[str]) -> None:
+        """Remove many objects, in few requests; those that are not there are no error.
+
+        Where some cannot be removed, the others are all the same, and the error of the first is raised.
+        """
 
     def abort_writes(self, prefix: str) -> int:
         """Drop what dead writers left open under ``prefix``; returns how many. Call only when none lives."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from datetime import datetime, timezone
 from io import BufferedReader, FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from airflow_backup_guard.errors import InvalidPlan, ObjectMissing, RepositoryUnavailable
+from airflow_backup_guard.errors import BackupGuardError, InvalidPlan, ObjectMissing, RepositoryUnavailable
 from airflow_backup_guard.repository.base import ObjectInfo, StoredObject
 from airflow_backup_guard.repository.keys import check_key, check_prefix
 from airflow_backup_guard.repository.local_errors import os_errors_explained
@@ -68,13 +68,16 @@ class LocalRepository:
 
     def delete(self, key: str) -> None:
         """Remove the file, and the directories it leaves empty; errors as in the protocol."""
-        self._remove(self.root / check_key(key))
+        self.delete_all([key])
+
+    def delete_all(self, keys: Iterable[str]) -> None:
+        """Remove the files, and the directories they leave empty; errors as in the protocol."""
+        self._remove([self.root / check_key(key) for key in keys])
 
     def abort_writes(self, prefix: str) -> int:
         """Remove unfinished files under ``prefix``; errors as in the protocol."""
         left = [path for _, path in self._files(prefix, unfinished=True)]
-        for path in left:
-            self._remove(path)
+        self._remove(left)
         return len(left)
 
     def free_bytes(self) -> int:
@@ -116,17 +119,25 @@ class LocalRepository:
                 elif key.startswith(prefix) and bool(match) == unfinished and not name.startswith("."):
                     yield key, Path(entry.path)
 
-    def _remove(self, path: Path) -> None:
+    def _remove(self, paths: Collection[Path]) -> None:
         self._check_parent()
-        with os_errors_explained(path), contextlib.suppress(FileNotFoundError, NotADirectoryError):
-            path.unlink()
-            sync_directory(path.parent)
-        # A writer makes its directories again if it loses one here before its file is in it, so this is safe.
-        with contextlib.suppress(OSError):
-            for parent in path.parents:
-                if parent == self.root:
-                    break
-                parent.rmdir()
+        failures: list[BackupGuardError] = []
+        for path in paths:
+            try:
+                with os_errors_explained(path), contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                    path.unlink()
+            except BackupGuardError as error:
+                failures.append(error)
+        for directory in dict.fromkeys(path.parent for path in paths):
+            with os_errors_explained(directory), contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                sync_directory(directory)
+            # A writer makes its directories again if it loses one here before its file is in it, so this is safe.
+            with contextlib.suppress(OSError):
+                while directory != self.root:
+                    directory.rmdir()
+                    directory = directory.parent
+        if failures:
+            raise failures[0]
 
 
 class _File(FileIO):

@@ -7,6 +7,8 @@ import hashlib
 import os
 import re
 import secrets
+import threading
+from collections.abc import Iterator
 from io import FileIO
 from pathlib import Path
 
@@ -25,52 +27,81 @@ class LocalWriter(ObjectWriter):
         self._path = root / key
         self._unfinished = self._path.with_name(f".{self._path.name}.{secrets.token_hex(8)}.unfinished")
         self._sha256, self._size = hashlib.sha256(), 0
+        self._busy = threading.Lock()
+        self._ended = False
         with os_errors_explained(self._path):
             self._file: FileIO | None = self._create()
 
     def write(self, data: bytes | memoryview) -> None:
         """Append."""
-        file, rest = self._open(), memoryview(data).cast("B")
-        self._sha256.update(rest)
-        self._size += len(rest)
-        try:
-            with os_errors_explained(self._path):
-                while rest:
-                    rest = rest[file.write(rest) :]
-        except BaseException:
-            self.abort()  # a commit after this would leave a hole in the file
-            raise
+        rest = memoryview(data).cast("B")
+        with self._in_use() as file:
+            self._sha256.update(rest)
+            self._size += len(rest)
+            try:
+                with os_errors_explained(self._path):
+                    while rest:
+                        rest = rest[file.write(rest) :]
+            except BaseException:
+                self.abort()  # a commit after this would leave a hole in the file
+                raise
 
     def commit(self, *, if_absent: bool = False) -> StoredObject:
         """Make the file durable and visible; with ``if_absent``, ObjectExists if the key is taken."""
-        file = self._open()
-        try:
-            with os_errors_explained(self._path):
-                os.fsync(file.fileno())
-                file.close()
-                if if_absent:
-                    self._link()
-                else:
-                    self._unfinished.replace(self._path)
-                # Not only this directory: whoever made one above may have died before syncing it.
-                for directory in self._path.parents:
-                    if directory == self._root.parent:
-                        break
-                    sync_directory(directory)
-                with contextlib.suppress(PermissionError):  # it is not ours, and may not be readable
-                    sync_directory(self._root.parent)
-        finally:
-            self.abort()
+        with self._in_use() as file:
+            try:
+                with os_errors_explained(self._path):
+                    os.fsync(file.fileno())
+                    self._check()
+                    if if_absent:
+                        self._link()
+                    else:
+                        self._unfinished.replace(self._path)
+                    # Not only this directory: whoever made one above may have died before syncing it.
+                    for directory in self._path.parents:
+                        if directory == self._root.parent:
+                            break
+                        sync_directory(directory)
+                    with contextlib.suppress(PermissionError):  # it is not ours, and may not be readable
+                        sync_directory(self._root.parent)
+            finally:
+                self.abort()
         return StoredObject(self._key, self._size, self._sha256.hexdigest())
 
     def abort(self) -> None:
-        """Remove the file. Idempotent; does nothing after ``commit``."""
+        """Remove the file. Idempotent; does nothing after ``commit``.
+
+        From another thread it only asks the one that is busy here to do so: closing a file under it would let its
+        next byte go to whatever file is opened then.
+        """
+        self._ended = True
+        if self._busy.acquire(blocking=False):
+            try:
+                self._remove()
+            finally:
+                self._busy.release()
+
+    @contextlib.contextmanager
+    def _in_use(self) -> Iterator[FileIO]:
+        try:
+            with self._busy:
+                yield self._check()
+        finally:
+            if self._ended:
+                self._remove()
+
+    def _remove(self) -> None:
         file, self._file = self._file, None
         if file is not None:
             with contextlib.suppress(OSError):
                 file.close()
             with contextlib.suppress(OSError):
                 self._unfinished.unlink()
+
+    def _check(self) -> FileIO:
+        if self._ended or self._file is None:
+            raise ValueError(f"the writer of {self._key} is closed")
+        return self._file
 
     def _create(self) -> FileIO:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
@@ -107,11 +138,6 @@ class LocalWriter(ObjectWriter):
                 f"The file system of {self._root} has no hard links: {error.strerror}.",
                 remedy="Put the repository on a POSIX file system such as ext4, XFS, ZFS or NFS.",
             ) from error
-
-    def _open(self) -> FileIO:
-        if self._file is None:
-            raise ValueError(f"the writer of {self._key} is closed")
-        return self._file
 
 
 def sync_directory(path: Path) -> None:

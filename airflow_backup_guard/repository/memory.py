@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime, timezone
 from typing import BinaryIO
 
@@ -54,7 +54,12 @@ class MemoryRepository:
 
     def delete(self, key: str) -> None:
         """See :class:`~airflow_backup_guard.repository.base.Repository`."""
-        self._objects.pop(check_key(key), None)
+        self.delete_all([key])
+
+    def delete_all(self, keys: Iterable[str]) -> None:
+        """See :class:`~airflow_backup_guard.repository.base.Repository`."""
+        for key in [check_key(key) for key in keys]:
+            self._objects.pop(key, None)
 
     def abort_writes(self, prefix: str) -> int:
         """See :class:`~airflow_backup_guard.repository.base.Repository`."""

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from io import BufferedReader
+from itertools import islice
 from typing import Any, BinaryIO
 
 from airflow_backup_guard.errors import ObjectExists
 from airflow_backup_guard.repository.base import ObjectInfo, StoredObject
 from airflow_backup_guard.repository.keys import check_key, check_prefix
-from airflow_backup_guard.repository.s3_errors import s3_errors_explained
+from airflow_backup_guard.repository.s3_errors import raise_refusal, s3_errors_explained
 from airflow_backup_guard.repository.s3_reader import S3Reader
 from airflow_backup_guard.repository.s3_writer import S3Writer
+
+_KEYS_IN_A_REQUEST = 1000
 
 
 def default_client() -> Any:
@@ -79,6 +82,20 @@ class S3Repository:
         """Remove an object; errors as in the protocol."""
         with s3_errors_explained(f"{self.url}/{key}"):
             self._client.delete_object(**self._at(key))
+
+    def delete_all(self, keys: Iterable[str]) -> None:
+        """Remove objects, a thousand in a request; errors as in the protocol."""
+        left = iter([self._at(key)["Key"] for key in keys])
+        refused: list[dict[str, str]] = []
+        while some := [{"Key": key} for key in islice(left, _KEYS_IN_A_REQUEST)]:
+            with s3_errors_explained(f"{self.url}/{some[0]['Key'][len(self._prefix) :]} and {len(some) - 1} more"):
+                answer = self._client.delete_objects(Bucket=self._bucket, Delete={"Objects": some, "Quiet": True})
+            refused += (error for error in answer.get("Errors", ()) if error.get("Code") != "NoSuchKey")
+        if refused:
+            what = f"{self.url}/{refused[0].get('Key', '')[len(self._prefix) :]}"
+            raise_refusal(
+                what if len(refused) == 1 else f"{what}, one of {len(refused)} such,", refused[0], "DeleteObjects"
+            )
 
     def abort_writes(self, prefix: str) -> int:
         """Abort the multipart uploads under ``prefix``; errors as in the protocol."""

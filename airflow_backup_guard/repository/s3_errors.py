@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
+from typing import NoReturn
 
 from airflow_backup_guard.errors import (
     BackupGuardError,
@@ -116,3 +117,12 @@ def s3_errors_explained(what: str, *, passed: Collection[str] = ()) -> Iterator[
     except exceptions.BotoCoreError as error:
         kind, fact, remedy = _UNREACHABLE
         raise kind(f"{what} {fact} ({error}).", remedy=remedy) from error
+
+
+def raise_refusal(what: str, error: Mapping[str, str], operation: str) -> NoReturn:
+    """Raise what S3 said of one of many keys: ``error`` has its ``Code`` and ``Message``."""
+    from botocore.exceptions import ClientError
+
+    with s3_errors_explained(what):
+        raise ClientError({"Error": {"Code": error.get("Code", ""), "Message": error.get("Message", "")}}, operation)
+    raise AssertionError

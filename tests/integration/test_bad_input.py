@@ -19,16 +19,18 @@ from airflow_backup_guard.core.verification import Verdict
 from airflow_backup_guard.engine import snapshot as snapshot_module
 from airflow_backup_guard.engine.snapshot import check, take_snapshot
 from airflow_backup_guard.engine.verify import verify
-from airflow_backup_guard.errors import PreflightFailed, PreflightNotYet, RepositoryFull
+from airflow_backup_guard.errors import BackupStopped, PreflightFailed, PreflightNotYet, RepositoryFull
 from airflow_backup_guard.postgres import check as postgres_check
 from airflow_backup_guard.postgres.replication import ReplicationConnection
 from airflow_backup_guard.postgres.server import LocalServer
 from airflow_backup_guard.repository import open_repository
 from airflow_backup_guard.repository.s3 import S3Repository
+from airflow_backup_guard.repository.s3_writer import part_size
 from tests.integration.guarded import CopyInFlight, assert_nothing_left, back_up, plan_for, sessions, slots
 from tests.integration.test_backup import wait_until
 
 RoleDsn = Callable[..., str]
+PART = part_size(1)
 
 
 @pytest.mark.parametrize(
@@ -169,26 +171,45 @@ def test_a_backup_into_s3_is_whole_and_a_stopped_one_leaves_no_upload(
     repository = s3(s3_url, "bucket")
     client = repository._client
     client.create_bucket(Bucket="bucket")
-    slow = plan_for(tmp_path / "backups", repository="s3://bucket/backups", max_rate="2MB/s", min_rate="2MB/s")
-    with CopyInFlight(slow, guard_dsn, repository) as copying:
-        copying.stop.request("the test wants it")
-        copying.end()
-    assert_nothing_left(server, repository, wait_until)
-    assert "Uploads" not in client.list_multipart_uploads(Bucket="bucket")
-    fast = plan_for(tmp_path / "backups", repository="s3://bucket/backups")
-    record = back_up(fast, guard_dsn, repository)
+
+    def uploads() -> list[str]:
+        return [upload["Key"] for upload in client.list_multipart_uploads(Bucket="bucket").get("Uploads", ())]
+
+    # More than two parts that no compressor makes shorter, so that an upload is under way when the copy is stopped.
+    server.sql(
+        "CREATE TABLE noise (bytes bytea STORAGE EXTERNAL);"
+        f"INSERT INTO noise SELECT pg_read_binary_file('/dev/urandom', 0, {PART // 16}) FROM generate_series(1, 40)"
+    )
+    try:
+        slow = plan_for(tmp_path / "backups", repository="s3://bucket/backups", max_rate="20MB/s", min_rate="20MB/s")
+        with CopyInFlight(slow, guard_dsn, repository) as copying:
+            wait_until(uploads, 60)
+            assert copying.error is None and copying.record is None
+            (begun,) = uploads()
+            assert copying.snapshot.backup_id in begun
+            copying.stop.request("the test wants it")
+            copying.end()
+        assert isinstance(copying.error, BackupStopped)
+        assert_nothing_left(server, repository, wait_until)
+        assert uploads() == []
+        fast = plan_for(tmp_path / "backups", repository="s3://bucket/backups")
+        record = back_up(fast, guard_dsn, repository)
+    finally:
+        server.sql("DROP TABLE noise")
+    base = next(part for part in record.parts if part.name == "base")
+    assert client.head_object(Bucket="bucket", Key=f"backups/{base.key}")["ETag"].endswith('-3"')  # of three parts
     assert verify(record, repository).verdict is Verdict.VERIFIED
-    assert "Uploads" not in client.list_multipart_uploads(Bucket="bucket")
+    assert uploads() == []
 
 
 def test_a_repository_that_fills_up_fails_the_copy_and_is_emptied(
-    server: LocalServer, guard_dsn: str, monkeypatch: pytest.MonkeyPatch
+    server: LocalServer, guard_dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No space left in mid-copy: the error says so, and what was stored is removed again."""
     if os.geteuid() != 0:
         pytest.skip("only root can mount the small file system that this needs")
-    folder = Path("/tmp/backup-guard-small")
-    folder.mkdir(exist_ok=True)
+    folder = tmp_path / "small"
+    folder.mkdir()
     mounted = subprocess.run(
         ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(folder)], check=False, capture_output=True
     )
@@ -211,7 +232,6 @@ def test_a_repository_that_fills_up_fails_the_copy_and_is_emptied(
     finally:
         server.sql("DROP TABLE IF EXISTS noise")
         subprocess.run(["umount", str(folder)], check=True)
-        folder.rmdir()
     assert slots(server) == 0
 
 

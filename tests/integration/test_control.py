@@ -278,6 +278,21 @@ def test_a_ceiling_outlives_a_failed_try_and_ends_with_the_backup(
     assert list(copying.repository.list("control/")) == list(copying.repository.list("attempts/")) == []
 
 
+def test_the_record_says_who_paused_it(guard_dsn: str, plan: BackupPlan) -> None:
+    """A pause that people ordered is one in the account of the backup, with its author, reason and length."""
+    quick = plan_for(copying_to(plan), max_rate="8MB/s", min_rate="3MB/s", limits=plan.limits)
+    with CopyInFlight(quick, guard_dsn) as copying:
+        give(copying, "pause")
+        wait_until(lambda: state(copying) is PaceState.PAUSED, PROMISE)
+        time.sleep(1)
+        give(copying, "resume")
+        copying.end()
+    assert copying.record is not None, copying.error
+    (pause,) = copying.record.impact.pauses
+    assert pause.reason == "paused by alice@db1: checkout is slow"
+    assert pause.seconds > 0.5
+
+
 def test_a_stop_does_not_stop_the_retry(guard_dsn: str, plan: BackupPlan) -> None:
     """Whoever wants none has to say so to Airflow: a stop ends the try that runs, once."""
     with CopyInFlight(plan, guard_dsn) as copying:
@@ -296,10 +311,12 @@ def test_an_order_between_snapshot_and_copy_waits_for_the_copy(guard_dsn: str, p
     copying = CopyInFlight(plan, guard_dsn)
     give(copying, "limit", "500kB/s")
     stop = give(copying, "stop")
-    assert not control.wait_until_obeyed(copying.repository, stop, 0)
+    assert control.wait_until_obeyed(copying.repository, stop, 0) is None
     with copying:
         copying.end()
     assert isinstance(copying.error, BackupStopped)
+    assert control.wait_until_obeyed(copying.repository, stop, 0) is False
+    assert control.wait_until_ended(copying.repository, stop, 0)
     assert control.orders_to(copying.repository, copying.snapshot).limit is not None
     close_attempt(plan, copying.snapshot, copying.repository, "the run ended without it")
     assert list(copying.repository.list("control/")) == []
@@ -412,7 +429,7 @@ def test_orders_go_through_s3(
         give(copying, "pause")
         wait_until(lambda: state(copying) is PaceState.PAUSED, PROMISE)
         assert guard("resume", "--repository", s3_url).status == 0
-        assert "paused by" not in reason(copying)
+        wait_until(lambda: "paused by" not in reason(copying), PROMISE)
         give(copying, "stop")
         wait_until(lambda: sessions(server) == 0, PROMISE)
         copying.end()

@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import io
 import random
+import subprocess
 import sys
 import threading
 import tracemalloc
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import zstandard
@@ -345,6 +347,95 @@ def test_invalid_level(level: int) -> None:
     """A level outside zstd's range is refused."""
     with pytest.raises(InvalidPlan, match="level"):
         EncodingWriter(FailingWriter(0), level=level)
+
+
+class BlockedWriter(ObjectWriter):
+    """A repository that has stopped answering: what calls it waits until it is aborted."""
+
+    def __init__(self) -> None:
+        self.entered = threading.Event()
+        self.aborted = threading.Event()
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Wait for the abort."""
+        self.entered.set()
+        self.aborted.wait()
+        raise ValueError("closed")
+
+    def commit(self) -> StoredObject:
+        """Wait for the abort."""
+        self.write(b"")
+        raise AssertionError
+
+    def abort(self) -> None:
+        """End the wait."""
+        self.aborted.set()
+
+
+@pytest.mark.parametrize("call", ["write", "commit"])
+def test_abort_of_a_blocked_writer(pair: tuple[tuple[str, ...], tuple[str, ...]], call: str) -> None:
+    """An abort from another thread reaches a target that does not answer, and the call that waits raises."""
+    target = BlockedWriter()
+    writer = EncodingWriter(target, level=1, threads=2, recipients=pair[0])
+    data = BITS(1 << 20)
+
+    def use() -> None:
+        while call == "write":
+            writer.write(data)
+        writer.commit()
+
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(use)
+        assert target.entered.wait(30)
+        writer.abort()
+        with pytest.raises(ValueError, match="closed|ended"):
+            waiting.result(30)
+    with pytest.raises(ValueError, match="closed"):
+        writer.write(b"more")
+    with pytest.raises(ValueError, match="closed"):
+        writer.commit()
+
+
+@pytest.mark.parametrize("threads", [0, 2])
+def test_abort_of_a_busy_writer(pair: tuple[tuple[str, ...], tuple[str, ...]], threads: int) -> None:
+    """An abort from another thread, at any moment, ends a writer that is inside of zstd or age, and crashes neither."""
+    data = BITS(1 << 19)
+    for round_ in range(20):
+        repository = MemoryRepository()
+        writer = EncodingWriter(repository.writer("a"), level=1, threads=threads, recipients=pair[0])
+        begun = threading.Event()
+
+        def use(writer: EncodingWriter = writer, begun: threading.Event = begun, many: int = round_) -> None:
+            while True:
+                for _ in range(many + 1):
+                    writer.write(data)
+                begun.set()
+
+        with ThreadPoolExecutor(1) as pool:
+            working = pool.submit(use)
+            assert begun.wait(30)
+            writer.abort()
+            with pytest.raises(ValueError, match="closed|ended"):
+                working.result(30)
+        assert list(repository.list("")) == []
+
+
+def test_threads_do_not_cost_memory() -> None:
+    """Two threads at the default level hold 2 MiB blocks: less than 40 MiB in a process of its own."""
+    measure = """
+import os
+from airflow_backup_guard.repository.codec import EncodingWriter
+from tests.unit.test_codec import FailingWriter
+def peak():
+    return int(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1])
+before = peak()
+with EncodingWriter(FailingWriter(1 << 40), threads=2) as writer:
+    for _ in range(80):
+        writer.write(os.urandom(1 << 20))
+print((peak() - before) >> 10)
+"""
+    done = subprocess.run([sys.executable, "-c", measure], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 40
 
 
 def test_names() -> None:

@@ -91,6 +91,12 @@ class Proxy:
             sink.shutdown(socket.SHUT_RDWR)
 
 
+def writers_threads() -> list[str]:
+    """Names of the threads of S3 writers that live."""
+    names = [thread.name for thread in threading.enumerate()]
+    return [name for name in names if name.startswith(("abort ", "part ", "request "))]
+
+
 @dataclass(frozen=True)
 class Place:
     """A repository, how to count what unfinished writers left in it, and how to leave a writer there by dying."""
@@ -171,6 +177,10 @@ def s3_place(s3_endpoint: str, bucket: str, connect: Callable[..., Any]) -> Plac
     client = connect(s3_endpoint)
 
     def leftovers() -> int:
+        # An abort gives up waiting for a slow service after a second; it goes on in the background.
+        deadline = time.monotonic() + 10
+        while writers_threads() and time.monotonic() < deadline:
+            time.sleep(0.01)
         return len(client.list_multipart_uploads(Bucket=bucket).get("Uploads", ()))
 
     repository = S3Repository(client, bucket, "some/prefix")

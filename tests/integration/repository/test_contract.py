@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from airflow_backup_guard.errors import InvalidPlan, ObjectExists, ObjectMissing
-from airflow_backup_guard.repository.base import Repository, StoredObject
+from airflow_backup_guard.repository.base import ObjectWriter, Repository, StoredObject
 from airflow_backup_guard.repository.s3_writer import part_size
 
 if TYPE_CHECKING:
@@ -161,6 +162,42 @@ def test_delete(place: Place) -> None:
     place.repository.put("a/b", b"now an object")
 
 
+def test_delete_all(place: Place) -> None:
+    """Many objects, more than one request of S3 takes, are gone at once; missing ones are no error, others stay."""
+    names = [f"wal/{number:04}" for number in range(1001)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda key: place.repository.put(key, b""), [*names, "wal/kept", "other"]))
+    place.repository.delete_all(name for name in ["never/was", *names])
+    assert keys(place.repository) == ["other", "wal/kept"]
+    place.repository.delete_all([])
+    with pytest.raises(InvalidPlan, match="key"):
+        place.repository.delete_all(["other", "../etc"])
+    place.repository.delete_all(["wal/kept", "other"])
+    assert keys(place.repository) == []
+    place.repository.put("wal", b"now an object")
+
+
+def test_abort_in_mid_write(place: Place) -> None:
+    """An abort from another thread ends a writer that is busy: its next call raises, and nothing is left."""
+    for _ in range(5):
+        writer = place.repository.writer("a/b")
+        begun = threading.Event()
+
+        def write(writer: ObjectWriter = writer, begun: threading.Event = begun) -> None:
+            while True:
+                writer.write(bytes(1 << 20))
+                begun.set()
+
+        with ThreadPoolExecutor(1) as pool:
+            writing = pool.submit(write)
+            assert begun.wait(10)
+            writer.abort()
+            with pytest.raises(ValueError, match="closed"):
+                writing.result(10)
+    assert keys(place.repository) == []
+    assert place.leftovers() == 0
+
+
 def test_missing(place: Place) -> None:
     """Reading what is not there says so, also where only its folder is."""
     place.repository.put("a/b", b"")
@@ -194,6 +231,7 @@ def test_bad_keys(place: Place, key: str) -> None:
         place.repository.writer,
         place.repository.reader,
         place.repository.delete,
+        lambda key: place.repository.delete_all([key]),
         lambda key: place.repository.put(key, b""),
     ):
         with pytest.raises(InvalidPlan, match="key"):
