@@ -61,7 +61,7 @@ def measure(cluster: Cluster, peer: peers.Peer | None, tps: float, options: argp
     try:
         task = peer(cluster, target) if peer else None
         with Load(cluster, tps) as load:
-            settle(2)
+            settle(min(2, options.seconds))
             cluster.server.sql("CHECKPOINT")
             quiet_from = time.time()
             settle(options.quiet)
@@ -81,7 +81,7 @@ def measure(cluster: Cluster, peer: peers.Peer | None, tps: float, options: argp
                 )
                 begin, end, share, whole = done.begin, done.end, done.share, done.whole_seconds
             # Transactions that the backup delayed are to be in the log.
-            settle(2)
+            settle(min(2, options.seconds))
     except JobFailed as error:
         raise Skipped(str(error)) from error
     finally:

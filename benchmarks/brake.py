@@ -42,7 +42,7 @@ def main(arguments: list[str] | None = None) -> None:
     options = made.parse_args(arguments)
     rates = {"max_rate": options.max_rate, "min_rate": options.min_rate}
     variants = {
-        "limits of 50 ms, 250 ms": peers.guarded(options, limits={"commit_latency": ["50ms", "250ms"]}, **rates),
+        "limits of 50 and 250 ms": peers.guarded(options, limits={"commit_latency": ["50ms", "250ms"]}, **rates),
         "no limits in the plan": peers.guarded(options, **rates),
     }
     names = chosen(list(variants), options.variants)
@@ -77,7 +77,7 @@ def measure(cluster: Cluster, peer: peers.Peer, options: argparse.Namespace) -> 
             connection.execute("SELECT pg_reload_conf()")
             onset = time.monotonic()
             track = [(onset, _streamed(connection) or 0)]
-            while time.monotonic() < onset + _WATCHED_SECONDS:
+            while time.monotonic() < onset + min(_WATCHED_SECONDS, options.seconds):
                 time.sleep(_POLL_SECONDS)
                 track.append((time.monotonic(), _streamed(connection) or track[-1][1]))
         finally:

@@ -24,11 +24,11 @@ began = time.perf_counter()
 print(time.perf_counter() - began)
 """
 VARIANTS = {
-    "operators and sensors, beyond import airflow.sdk": ("import airflow.sdk", _OURS),
-    "operators and sensors, beyond Airflow's own base classes": (f"import airflow.sdk\n{_BASE}", _OURS),
-    "for comparison: import airflow.sdk": ("", "import airflow.sdk"),
-    "for comparison: Airflow's base classes beyond that": ("import airflow.sdk", _BASE),
-    "for comparison: BashOperator, beyond import airflow.sdk": (
+    "operators and sensors beyond airflow.sdk": ("import airflow.sdk", _OURS),
+    "operators and sensors beyond Airflow's base classes": (f"import airflow.sdk\n{_BASE}", _OURS),
+    "compare: airflow.sdk": ("", "import airflow.sdk"),
+    "compare: Airflow's base classes beyond airflow.sdk": ("import airflow.sdk", _BASE),
+    "compare: BashOperator beyond airflow.sdk": (
         "import airflow.sdk",
         "from airflow.providers.standard.operators.bash import BashOperator",
     ),

@@ -16,6 +16,7 @@ from pathlib import Path
 import psycopg
 
 from benchmarks.cluster import Cluster
+from benchmarks.report import tree_ticks
 
 _POLL_SECONDS = 0.2
 _NOT_YET = ("initializing", "waiting for checkpoint to finish")
@@ -194,12 +195,4 @@ def _proportional_set_size(pid: int) -> int:
 
 def server_cpu_seconds(cluster: Cluster) -> float:
     """CPU time of the server so far, with all its processes, living and ended."""
-    ticks = 0
-    postmaster = cluster.server.pid
-    for entry in os.listdir("/proc"):  # noqa: PTH208
-        if entry.isdigit():
-            with contextlib.suppress(OSError, IndexError):
-                fields = Path(f"/proc/{entry}/stat").read_text().rpartition(")")[2].split()
-                if int(entry) == postmaster or int(fields[1]) == postmaster:
-                    ticks += sum(map(int, fields[11:15]))
-    return ticks / os.sysconf("SC_CLK_TCK")
+    return tree_ticks(cluster.server.pid) / os.sysconf("SC_CLK_TCK")

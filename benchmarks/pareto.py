@@ -80,7 +80,7 @@ class _Pareto:
         try:
             task = peer(self._cluster, target) if peer else None
             with Load(self._cluster, self._tps * options.low) as low, _Peak(self._cluster, self._tps, options) as peak:
-                settle(2)
+                settle(min(2, options.seconds))
                 if task is None:
                     self._cluster.server.sql("CHECKPOINT")
                     peak.begin()
@@ -91,7 +91,7 @@ class _Pareto:
                 else:
                     done = run_job(self._cluster, task.command, seconds=options.seconds, on_begin=peak.begin)
                     begin, end = done.begin, done.end
-                settle(2)
+                settle(min(2, options.seconds))
         except JobFailed as error:
             raise Skipped(str(error)) from error
         finally:

@@ -34,7 +34,7 @@ Peer = Callable[[Cluster, Path], Task]
 """Prepares one backup into a folder that is empty; raises :class:`Skipped` where the tool is missing."""
 
 
-def guarded(options: argparse.Namespace, *, baseline_seconds: float = 3.0, **plan: Any) -> Peer:
+def guarded(options: argparse.Namespace, *, baseline_seconds: float | None = None, **plan: Any) -> Peer:
     """Our own copy; ``plan`` goes above the defaults, and ``--plan`` above both."""
 
     def prepare(cluster: Cluster, target: Path) -> Task:
@@ -48,7 +48,8 @@ def guarded(options: argparse.Namespace, *, baseline_seconds: float = 3.0, **pla
             **plan,
             **options.plan,
         }
-        asked = {"dsn": cluster.dsn, "plan": values, "baseline_seconds": baseline_seconds}
+        seconds = min(3.0, options.seconds) if baseline_seconds is None else baseline_seconds
+        asked = {"dsn": cluster.dsn, "plan": values, "baseline_seconds": seconds}
         return Task([sys.executable, "-m", "benchmarks.guarded_copy", json.dumps(asked)])
 
     return prepare

@@ -20,7 +20,7 @@ from airflow_backup_guard.engine.throttle import Throttle
 from benchmarks import peers
 from benchmarks.cluster import Cluster, filled_cluster
 from benchmarks.job import run_job
-from benchmarks.report import Rounds, chosen, parser
+from benchmarks.report import Rounds, Skipped, chosen, parser
 
 RATES = ("100kB/s", "1MB/s", "10MB/s", "50MB/s", "100MB/s", "200MB/s", "500MB/s")
 COPIED = ("1MB/s", "10MB/s", "50MB/s")
@@ -70,10 +70,13 @@ def _copy(cluster: Cluster, rate: str, options: argparse.Namespace) -> Mapping[s
     finally:
         shutil.rmtree(target, ignore_errors=True)
     # The first bytes fill the buffers on the way, and are no measure of the throttle.
-    return _accuracy([entry for entry in done.track if entry[0] > done.begin + 1], Rate.parse(rate), 0)
+    begin = done.begin + min(1, options.seconds / 2)
+    return _accuracy([entry for entry in done.track if entry[0] > begin], Rate.parse(rate), 0)
 
 
 def _accuracy(track: Sequence[tuple[float, int]], rate: float, message: int) -> Mapping[str, Any]:
+    if len(track) < 2:
+        raise Skipped("too short to say; a higher --seconds or --scale?")
     seconds = [read / rate for read in _read_in_each_second(track)]
     (begin, first), (end, last) = track[0], track[-1]
     return {

@@ -68,7 +68,10 @@ class Tablespace:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What a copy must contain: every transaction committed before ``lsn``. ``size`` in bytes, an estimate, 0 if unknown."""
+    """What a copy must contain: every transaction committed before ``lsn``.
+
+    ``size`` in bytes, an estimate, 0 if unknown.
+    """
 
     backup_id: str
     plan: dict[str, Any]

@@ -36,6 +36,7 @@ from airflow_backup_guard.repository.read import read_whole
 
 _READ_SECONDS = 0.2
 _TELL_SECONDS = 0.1
+_HIGHEST_THREADED_LEVEL = 9
 _KEPT_ATTEMPTS = timedelta(days=30)
 _log = logging.getLogger(__name__)
 
@@ -280,8 +281,8 @@ class _Copy:
     def _part(self, archive: str) -> PartWriter:
         if not archive:
             return self.store.writer("manifest", "backup_manifest", "backup_manifest")
-        # One compressing thread beside this one keeps up with the disk of any database that is in use.
-        threads = min(2, os.cpu_count() or 1)
+        # Beyond that level each thread of zstd takes tens of megabytes, and compresses slower than any network.
+        threads = min(2, os.cpu_count() or 1) if self.plan.compression_level <= _HIGHEST_THREADED_LEVEL else 0
         return self.store.writer("archive", archive.removesuffix(".tar"), archive, threads=threads)
 
     def _commit(self, part: PartWriter | None) -> None:

@@ -76,5 +76,4 @@ class PartStore:
     def clear(self) -> None:
         """Delete everything that was stored, and what writers that died left open."""
         self.repository.abort_writes(self.prefix)
-        for stored in list(self.repository.list(self.prefix)):
-            self.repository.delete(stored.key)
+        self.repository.delete_all([stored.key for stored in self.repository.list(self.prefix)])

@@ -10,14 +10,11 @@ import mmap
 import threading
 import zlib
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from airflow_backup_guard.errors import BackupGuardError, RepositoryFull
 from airflow_backup_guard.repository.base import ObjectWriter, StoredObject
 from airflow_backup_guard.repository.s3_errors import s3_errors_explained
-
-if TYPE_CHECKING:
-    from _typeshed import WriteableBuffer
 
 _MIB = 1 << 20
 _PART = 20 * _MIB
@@ -227,14 +224,13 @@ class _Part(io.RawIOBase):
         self._position = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self.size}[whence]
         return self._position
 
-    def readinto(self, buffer: WriteableBuffer) -> int:
+    def read(self, size: int = -1) -> bytes:
         if self._writer.closed:
             raise _Aborted
-        view = memoryview(buffer).cast("B")
-        count = max(0, min(len(view), self.size - self._position))
-        view[:count] = self._memory[self._position : self._position + count]
-        self._position += count
-        return count
+        end = self.size if size < 0 else min(self._position + size, self.size)
+        piece = self._memory[self._position : end]
+        self._position = max(self._position, end)
+        return piece
 
     def close(self) -> None:
         if not self.closed:

@@ -111,7 +111,7 @@ def test_gates_give_one_answer_however_they_wait(airflow: Airflow) -> None:
         assert all(answer["opened"] for answer in seen)
         if sensor == "WriteLoadSensor":
             names = [[finding["signal"] for finding in answer["findings"]] for answer in seen]
-            assert names[0] == ["commit_latency", "wal_rate", "tuple_rate", "commit_rate"]
+            assert names[0][:4] == ["commit_latency", "wal_rate", "tuple_rate", "commit_rate"]
             assert sorted(map(sorted, names)) == [sorted(names[0])] * 3
         log = airflow.log(closed, f"{sensor}_poked")
         assert ("outside of" if sensor == "OffPeakSensor" else "commit latency") in log

@@ -10,17 +10,17 @@ import pytest
 
 from benchmarks import __main__, report
 
-TINY = ["--rounds", "1", "--scale", "1", "--seconds", "1"]
+TINY = ["--rounds", "1", "--scale", "1", "--seconds", "0.5"]
 # What a short run of each takes beyond TINY; peers that are not installed would be skipped anyway.
 OPTIONS = {
-    "application_tax": ["--quiet", "1", "--variants", "no backup,guarded,pg_basebackup", "--tps", "100"],
-    "pareto": ["--lead", "0.5", "--peak", "1", "--variants", "guarded,full speed", "--tps", "100"],
+    "application_tax": ["--quiet", "0.5", "--variants", "no backup,guarded", "--tps", "100"],
+    "pareto": ["--lead", "0.2", "--peak", "0.5", "--variants", "guarded", "--tps", "100"],
     "brake": ["--variants", "no limits in the plan"],
     "throttle_accuracy": ["--variants", "1MB/s,copy at 10MB/s"],
     "raw_copy": ["--variants", "guard"],
     "cost": ["--variants", "guard,pg_basebackup"],
     "memory": ["--sizes", "0.06"],
-    "dag_parsing": [],
+    "dag_parsing": ["--variants", "operators and sensors beyond airflow.sdk"],
 }
 
 

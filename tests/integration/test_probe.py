@@ -88,18 +88,16 @@ def test_everything_is_known_or_has_its_reason(any_server: LocalServer, role_dsn
 def test_the_statistics_are_asked_once_a_second(any_server: LocalServer, role_dsn: RoleDsn) -> None:
     """Between two rows of statistics, samples time commits and keep what is known, which is younger than a second."""
 
-    async def watch() -> list[LoadSample]:
+    async def watch() -> tuple[list[LoadSample], float]:
         async with LoadProbe(role_dsn(any_server)) as probe:
             await until(probe, has("wal_rate"))
-            return [await probe.sample() for _ in range(5)]
+            began = time.monotonic()
+            return [await probe.sample() for _ in range(20)], time.monotonic() - began
 
-    began = time.monotonic()
-    samples = run(watch())
-    assert time.monotonic() - began < 10
-    latencies = [sample.values["commit_latency"] for sample in samples]
-    others = [{**sample.values, "commit_latency": 0.0} for sample in samples]
-    assert len(set(latencies)) > 1
-    assert all(values == others[0] for values in others)
+    samples, seconds = run(watch())
+    assert len({sample.values["commit_latency"] for sample in samples}) > 1
+    others = {tuple(sorted({**sample.values, "commit_latency": 0.0}.items())) for sample in samples}
+    assert len(others) <= 1 + seconds / 0.9
 
 
 def test_a_session_that_waits_for_a_lock_shows(any_server: LocalServer, role_dsn: RoleDsn) -> None:

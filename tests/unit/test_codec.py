@@ -388,7 +388,7 @@ def test_abort_of_a_blocked_writer(pair: tuple[tuple[str, ...], tuple[str, ...]]
         waiting = pool.submit(use)
         assert target.entered.wait(30)
         writer.abort()
-        with pytest.raises(ValueError, match="closed|ended"):
+        with pytest.raises(ValueError, match=r"closed|ended"):
             waiting.result(30)
     with pytest.raises(ValueError, match="closed"):
         writer.write(b"more")
@@ -415,7 +415,7 @@ def test_abort_of_a_busy_writer(pair: tuple[tuple[str, ...], tuple[str, ...]], t
             working = pool.submit(use)
             assert begun.wait(30)
             writer.abort()
-            with pytest.raises(ValueError, match="closed|ended"):
+            with pytest.raises(ValueError, match=r"closed|ended"):
                 working.result(30)
         assert list(repository.list("")) == []
 
