@@ -136,7 +136,7 @@ class LoadMonitor(AbstractContextManager["LoadMonitor"]):
         self._seconds = dict.fromkeys(PaceState, 0.0)
         self._pauses: list[Pause] = []
         self._strain = Strain()
-        self._pace = throttle.pace
+        self._pace = self._accounted = throttle.pace
         self._worst: Assessment | None = None
         self._accounted_at = self._decided_at = time.monotonic()
         self._bytes_at_decision = 0
@@ -210,15 +210,17 @@ class LoadMonitor(AbstractContextManager["LoadMonitor"]):
 
     def _take(self, sample: LoadSample) -> None:
         now = time.monotonic()
-        before = self._throttle.pace
-        self._allowed += before.rate * (now - self._accounted_at)
+        # Orders change the throttle's pace at any time: the last one that was accounted for is this monitor's own. And
+        # what they forbid is not used, so that the law does not rise behind them.
+        before = self._accounted
+        self._allowed += self._throttle.allowed.rate * (now - self._accounted_at)
         assessment = assess(sample, self._limits)
         if self._worst is None or assessment.level.severity > self._worst.level.severity:
             self._worst = assessment
         if assessment.level in (LoadLevel.CRITICAL, LoadLevel.UNKNOWN) or now - self._decided_at >= _DECISION_SECONDS:
             self._decide(now, sample.taken_at)
         self._throttle.set_pace(self._within_bounds(now, sample.taken_at))
-        pace = self._throttle.pace
+        pace = self._accounted = self._throttle.pace
         self._account(sample.taken_at, now, before, pace)
         self._listener(sample.taken_at, self._phase, assessment, pace)
 

@@ -278,6 +278,21 @@ def test_a_ceiling_outlives_a_failed_try_and_ends_with_the_backup(
     assert list(copying.repository.list("control/")) == list(copying.repository.list("attempts/")) == []
 
 
+def test_the_record_says_who_paused_it(guard_dsn: str, plan: BackupPlan) -> None:
+    """A pause that people ordered is one in the account of the backup, with its author, reason and length."""
+    quick = plan_for(copying_to(plan), max_rate="8MB/s", min_rate="3MB/s", limits=plan.limits)
+    with CopyInFlight(quick, guard_dsn) as copying:
+        give(copying, "pause")
+        wait_until(lambda: state(copying) is PaceState.PAUSED, PROMISE)
+        time.sleep(1)
+        give(copying, "resume")
+        copying.end()
+    assert copying.record is not None, copying.error
+    (pause,) = copying.record.impact.pauses
+    assert pause.reason == "paused by alice@db1: checkout is slow"
+    assert pause.seconds > 0.5
+
+
 def test_a_stop_does_not_stop_the_retry(guard_dsn: str, plan: BackupPlan) -> None:
     """Whoever wants none has to say so to Airflow: a stop ends the try that runs, once."""
     with CopyInFlight(plan, guard_dsn) as copying:
