@@ -36,7 +36,7 @@ from airflow_backup_guard.repository.read import read_whole
 
 _READ_SECONDS = 0.2
 _TELL_SECONDS = 0.1
-_HIGHEST_THREADED_LEVEL = 9
+_HIGHEST_THREADED_LEVEL = 8
 _KEPT_ATTEMPTS = timedelta(days=30)
 _log = logging.getLogger(__name__)
 

@@ -10,6 +10,7 @@ import logging
 import threading
 import time
 from array import array
+from collections import deque
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -20,7 +21,7 @@ from types import TracebackType
 from airflow_backup_guard.core.backup import Impact, Latency, Pause
 from airflow_backup_guard.core.budget import Budget
 from airflow_backup_guard.core.control import Orders, obey
-from airflow_backup_guard.core.load import Assessment, LoadLevel, LoadLimits, LoadSample, assess
+from airflow_backup_guard.core.load import Assessment, LoadLevel, LoadLimits, LoadSample, assess, baseline_of
 from airflow_backup_guard.core.pace import Pace, PaceState, TokenBucket, decide
 from airflow_backup_guard.core.strain import Strain
 from airflow_backup_guard.engine.stop import Stop
@@ -136,6 +137,7 @@ class LoadMonitor(AbstractContextManager["LoadMonitor"]):
         self._seconds = dict.fromkeys(PaceState, 0.0)
         self._pauses: list[Pause] = []
         self._strain = Strain()
+        self._before: deque[LoadSample] = deque(maxlen=100)
         self._pace = self._accounted = throttle.pace
         self._worst: Assessment | None = None
         self._accounted_at = self._decided_at = time.monotonic()
@@ -176,23 +178,22 @@ class LoadMonitor(AbstractContextManager["LoadMonitor"]):
         )
 
     async def _watch(self) -> None:
-        limit = self._limits.commit_latency
-        overdue = max(limit.max, _SLICE_SECONDS) if limit else _OVERDUE_SECONDS
-        async with LoadProbe(self._dsn) as probe:
+        async with LoadProbe(self._dsn, custom=self._limits.custom) as probe:
             while not self._ending.is_set():
                 began = time.monotonic()
                 sampling = asyncio.ensure_future(probe.sample())
                 while not (await asyncio.wait({sampling}, timeout=_SLICE_SECONDS))[0]:
-                    waited = time.monotonic() - began
                     if self._ending.is_set():
                         return
-                    if probe.connected and waited > overdue:
+                    pending = probe.commit_pending
+                    if pending is not None and pending > self._overdue():
                         # A commit that has not ended yet is at least as slow as the time that we wait for it.
-                        late = {"commit_latency": waited}
-                        self._take(LoadSample(datetime.now(timezone.utc), late, {}))
-                    elif not probe.connected and waited > _OVERDUE_SECONDS:
-                        self._take(LoadSample.failed(datetime.now(timezone.utc), "the probe cannot connect"))
+                        self._take(LoadSample(datetime.now(timezone.utc), {"commit_latency": pending}, {}))
+                    elif pending is None and time.monotonic() - began > _OVERDUE_SECONDS:
+                        self._take(LoadSample.failed(datetime.now(timezone.utc), "the probe has no answer"))
                 sample = self._result_of(sampling)
+                if self._phase is Phase.BEFORE:
+                    self._before.append(sample)
                 if (latency := sample.values.get("commit_latency")) is not None:
                     self._latencies[self._phase].append(latency)
                     out_of_the_way = self._phase is not Phase.DURING or self._throttle.pace.rate <= self._pace.floor
@@ -200,6 +201,21 @@ class LoadMonitor(AbstractContextManager["LoadMonitor"]):
                 self._take(sample)
                 while time.monotonic() - began < _SAMPLE_SECONDS and not self._ending.is_set():
                     await asyncio.sleep(_SAMPLE_SECONDS / 5)
+
+    def _overdue(self) -> float:
+        limit = self._limits.commit_latency
+        if limit is None:
+            return _OVERDUE_SECONDS
+        baseline = self._strain.baseline
+        highest = limit.at(baseline).max if baseline is not None else limit.max
+        return max(min(highest, _OVERDUE_SECONDS), _SLICE_SECONDS)
+
+    def _baseline(self) -> dict[str, float]:
+        """What each signal is without the copy: as it was before, and for commits, as it was measured last."""
+        baseline = baseline_of(self._before)
+        if self._strain.baseline is not None:
+            baseline["commit_latency"] = self._strain.baseline
+        return baseline
 
     @staticmethod
     def _result_of(sampling: asyncio.Future[LoadSample]) -> LoadSample:
@@ -214,7 +230,7 @@ class LoadMonitor(AbstractContextManager["LoadMonitor"]):
         # what they forbid is not used, so that the law does not rise behind them.
         before = self._accounted
         self._allowed += self._throttle.allowed.rate * (now - self._accounted_at)
-        assessment = assess(sample, self._limits)
+        assessment = assess(sample, self._limits, self._baseline())
         if self._worst is None or assessment.level.severity > self._worst.level.severity:
             self._worst = assessment
         if assessment.level in (LoadLevel.CRITICAL, LoadLevel.UNKNOWN) or now - self._decided_at >= _DECISION_SECONDS:

@@ -74,8 +74,9 @@ class LoadProbe:
         if self._measuring is None:
             self._began = time.monotonic()
             self._measuring = asyncio.ensure_future(self._measure())
-        await asyncio.wait({self._measuring}, timeout=self._timeout)
-        if not self._measuring.done():
+        measuring = self._measuring
+        await asyncio.wait({measuring}, timeout=self._timeout)
+        if not measuring.done():
             waited = time.monotonic() - self._began
             if waited >= _GIVE_UP_SECONDS:
                 await self._disconnect()

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import fields, is_dataclass
 from datetime import timedelta
+from enum import Enum
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
@@ -300,11 +301,12 @@ def test_every_field_of_a_plan_is_explained() -> None:
     assert list(plan) == [*(f"`{field.name}`" for field in expected), *(f"`{signal}`" for signal in SIGNALS)]
     for field in expected:
         default = plan[f"`{field.name}`"]
-        value = format_duration(field.default) if isinstance(field.default, timedelta) else field.default
+        value = field.default.value if isinstance(field.default, Enum) else field.default
+        value = format_duration(value) if isinstance(value, timedelta) else value
         if field.default is attrs.NOTHING:
             assert default == "none, required"
         elif isinstance(value, str | int):
-            assert default.strip("`") == (str(value) if type(value) is int else f'"{value}"')
+            assert default.strip("`") == (str(value) if type(value) in (int, bool) else f'"{value}"')
 
 
 def test_the_readme_shows_the_dag_that_there_is(tmp_path: Path) -> None:
