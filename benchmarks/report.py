@@ -179,7 +179,7 @@ class Rounds:
         tries: list[dict[str, Any]] = []
         while True:
             if self.options.patience:
-                wait_until_quiet(60)
+                wait_until_quiet(20)
             watched = Interference()
             result = {**measure(name), "others": watched.share()}
             tries.append(result)
