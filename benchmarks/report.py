@@ -19,7 +19,7 @@ from typing import Any
 from airflow_backup_guard import __version__
 
 RESULTS = Path(__file__).resolve().parent / "results"
-_BUSY = 0.10
+_BUSY = 0.15
 
 
 class Skipped(Exception):
@@ -136,7 +136,7 @@ def tree_ticks(root: int) -> int:
 
 
 def wait_until_quiet(seconds: float) -> None:
-    """Until others use less than a tenth of the machine for two seconds, or this time is over."""
+    """Until others use little of the machine for two seconds, or this time is over."""
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         watched = Interference()

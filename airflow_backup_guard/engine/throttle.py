@@ -184,6 +184,7 @@ class LoadMonitor(AbstractContextManager["LoadMonitor"]):
                 sampling = asyncio.ensure_future(probe.sample())
                 while not (await asyncio.wait({sampling}, timeout=_SLICE_SECONDS))[0]:
                     if self._ending.is_set():
+                        sampling.cancel()
                         return
                     pending = probe.commit_pending
                     if pending is not None and pending > self._overdue():

@@ -81,9 +81,9 @@ class LoadProbe:
             if waited >= _GIVE_UP_SECONDS:
                 await self._disconnect()
             return LoadSample.failed(datetime.now(timezone.utc), f"no answer for {waited:.0f} s")
-        measured, self._measuring = self._measuring, None
+        self._measuring = None
         try:
-            return measured.result()
+            return measuring.result()
         except psycopg.Error as error:
             reason = str(translate(self._dsn, error))
         except BackupGuardError as error:
