@@ -80,7 +80,7 @@ class _Pareto:
         try:
             task = peer(self._cluster, target) if peer else None
             with Load(self._cluster, self._tps * options.low) as low, _Peak(self._cluster, self._tps, options) as peak:
-                settle(min(2, options.seconds))
+                settle(min(4, options.seconds))
                 if task is None:
                     self._cluster.server.sql("CHECKPOINT")
                     peak.begin()

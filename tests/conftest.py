@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -12,6 +13,11 @@ import pytest
 
 from airflow_backup_guard.postgres.account import account_for, private_folder
 from airflow_backup_guard.postgres.server import LocalServer, available_majors
+
+# A shell starts what runs in the background with SIGINT ignored, and every child would inherit that; with a handler here,
+# children begin with the default.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # What the tests' servers run with. No fsync: the tests that need a slow disk make one.
 SMALL = {
