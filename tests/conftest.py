@@ -14,8 +14,8 @@ import pytest
 from airflow_backup_guard.postgres.account import account_for, private_folder
 from airflow_backup_guard.postgres.server import LocalServer, available_majors
 
-# A shell starts what runs in the background with SIGINT ignored, and every child would inherit that; with a handler here,
-# children begin with the default.
+# A shell starts what runs in the background with SIGINT ignored, and every child would inherit that; with a handler
+# here, children begin with the default.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
