@@ -8,16 +8,14 @@ transaction was due, so a transaction that waits behind others is slow, too.
 from __future__ import annotations
 
 import argparse
-import os
-import shutil
 import time
 from collections.abc import Mapping
 from typing import Any
 
 from benchmarks import peers
 from benchmarks.cluster import Cluster, Load, filled_cluster, settle, sustained_tps
-from benchmarks.job import JobFailed, run_job
-from benchmarks.report import Rounds, Skipped, chosen, parser, quantile, say
+from benchmarks.job import failure_skips, run_job
+from benchmarks.report import Rounds, chosen, parser, quantile, say
 
 NOTHING = "no backup"
 # The queue that a fast checkpoint leaves is no part of what is compared.
@@ -28,6 +26,7 @@ COLUMNS = {
     "p99 during, ms": ("p99_ms", "{:.1f}"),
     "copy, s": ("whole_seconds", "{:.0f}"),
     "share read": ("share", "{:.0%}"),
+    "cores that the tool used": ("cores", "{:.2f}"),
 }
 
 
@@ -58,10 +57,7 @@ def main(arguments: list[str] | None = None) -> None:
 def measure(cluster: Cluster, peer: peers.Peer | None, tps: float, options: argparse.Namespace) -> Mapping[str, Any]:
     """One variant, once."""
     aftermath = min(_AFTERMATH_SECONDS, options.quiet / 2)
-    target = cluster.folder("target")
-    # What the last backup left to be written to disk is not this one's doing.
-    os.sync()
-    try:
+    with cluster.target() as target, failure_skips():
         task = peer(cluster, target) if peer else None
         with Load(cluster, tps) as load:
             # Cold caches make a queue at first; it is to be gone.
@@ -74,7 +70,7 @@ def measure(cluster: Cluster, peer: peers.Peer | None, tps: float, options: argp
                 cluster.server.sql("CHECKPOINT")
                 begin = time.time()
                 settle(aftermath + options.seconds)
-                end, share, whole = time.time(), 0.0, None
+                end, share, whole, cores = time.time(), 0.0, None, None
             else:
                 done = run_job(
                     cluster,
@@ -84,12 +80,9 @@ def measure(cluster: Cluster, peer: peers.Peer | None, tps: float, options: argp
                     streams=task.streams,
                 )
                 begin, end, share, whole = done.begin, done.end, done.share, done.whole_seconds
+                cores = done.cpu_seconds / done.wall
             # Transactions that the backup delayed are to be in the log.
             settle(min(2, options.seconds))
-    except JobFailed as error:
-        raise Skipped(str(error)) from error
-    finally:
-        shutil.rmtree(target, ignore_errors=True)
     found = load.transactions()
     from_when = begin + min(aftermath, (end - begin) / 2)
     without, during = found.between(quiet_from, quiet_to), found.between(from_when, end)
@@ -100,6 +93,7 @@ def measure(cluster: Cluster, peer: peers.Peer | None, tps: float, options: argp
         "p99_without_ms": quantile(without, 0.99) * 1000,
         "p50_tax": quantile(during, 0.5) / quantile(without, 0.5),
         "share": share,
+        "cores": cores,
         "copy_seconds": end - begin,
         "whole_seconds": whole,
         "transactions": len(during),

@@ -8,8 +8,6 @@ buffers on the way counts against us.
 from __future__ import annotations
 
 import argparse
-import os
-import shutil
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
@@ -58,13 +56,14 @@ def main(arguments: list[str] | None = None) -> None:
 
 def measure(cluster: Cluster, peer: peers.Peer, options: argparse.Namespace) -> Mapping[str, Any]:
     """One onset in a copy of its own."""
-    target = cluster.folder("target")
-    task = peer(cluster, target)
     log = cluster.folder("job") / "err"
-    os.sync()
-    with log.open("wb") as errors, psycopg.connect(cluster.dsn, autocommit=True) as connection:
+    with (
+        cluster.target() as target,
+        log.open("wb") as errors,
+        psycopg.connect(cluster.dsn, autocommit=True) as connection,
+    ):
         process = subprocess.Popen(
-            task.command,
+            peer(cluster, target).command,
             stdout=subprocess.DEVNULL,
             stderr=errors,
             cwd=Path(__file__).resolve().parent.parent,
@@ -89,7 +88,6 @@ def measure(cluster: Cluster, peer: peers.Peer, options: argparse.Namespace) -> 
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
-            shutil.rmtree(target, ignore_errors=True)
     seconds, overshot = _brake(track, floor)
     return {"brake_seconds": seconds, "overshot_mb": overshot / 1e6, "rate_mb": rate / 1e6}
 

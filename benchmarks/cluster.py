@@ -48,6 +48,7 @@ class Cluster:
     server: LocalServer
     work: Path
     account: Account
+    repositories: Path
 
     @property
     def dsn(self) -> str:
@@ -60,6 +61,19 @@ class Cluster:
         self.account.own(path)
         path.chmod(0o755)
         return path
+
+    @contextmanager
+    def target(self) -> Iterator[Path]:
+        """An empty folder to back up into, gone at the end."""
+        path = Path(tempfile.mkdtemp(prefix="backup-guard-bench-", dir=self.repositories))
+        self.account.own(path)
+        path.chmod(0o755)
+        # What the last backup left to be written to disk is not this one's doing.
+        os.sync()
+        try:
+            yield path
+        finally:
+            shutil.rmtree(path, ignore_errors=True)
 
     def size(self) -> int:
         """Bytes of all databases."""
@@ -82,7 +96,7 @@ def filled_cluster(options: argparse.Namespace, settings: Mapping[str, str] | No
         else:
             server = LocalServer.create(data, major=major, settings={**SETTINGS, **(settings or {})})
         stack.enter_context(server)
-        cluster = Cluster(server, work, account_for(data))
+        cluster = Cluster(server, work, account_for(data), options.repository or work)
         fill(cluster, options.scale)
         yield cluster
 

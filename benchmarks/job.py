@@ -9,14 +9,14 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import psycopg
 
 from benchmarks.cluster import Cluster
-from benchmarks.report import tree_ticks
+from benchmarks.report import Skipped, tree_ticks
 
 _POLL_SECONDS = 0.2
 _NOT_YET = ("initializing", "waiting for checkpoint to finish")
@@ -27,6 +27,15 @@ _PROGRESS = "SELECT backup_streamed, backup_total, phase FROM pg_stat_progress_b
 
 class JobFailed(Exception):
     """A backup that ended badly, with the end of what it wrote."""
+
+
+@contextlib.contextmanager
+def failure_skips() -> Iterator[None]:
+    """A tool that fails here is left out of the comparison, and named."""
+    try:
+        yield
+    except JobFailed as error:
+        raise Skipped(str(error)) from error
 
 
 @dataclass(frozen=True)

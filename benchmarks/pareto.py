@@ -11,8 +11,6 @@ rate of its last ten seconds.
 from __future__ import annotations
 
 import argparse
-import os
-import shutil
 import statistics
 import threading
 import time
@@ -22,8 +20,8 @@ from typing import Any
 
 from benchmarks import peers
 from benchmarks.cluster import Cluster, Load, Transactions, filled_cluster, settle, sustained_tps
-from benchmarks.job import JobFailed, run_job
-from benchmarks.report import Rounds, Skipped, chosen, parser, quantile, say, weighted_quantile
+from benchmarks.job import failure_skips, run_job
+from benchmarks.report import Rounds, chosen, parser, quantile, say, weighted_quantile
 
 STATIC_MEGABYTES = (10, 20, 40, 80, 160)
 NOTHING = "no backup"
@@ -75,9 +73,7 @@ class _Pareto:
     def measure(self, peer: peers.Peer | None) -> Mapping[str, Any]:
         """One variant, once; without a peer, the reference for the others of this round."""
         options = self._options
-        target = self._cluster.folder("target")
-        os.sync()
-        try:
+        with self._cluster.target() as target, failure_skips():
             task = peer(self._cluster, target) if peer else None
             with Load(self._cluster, self._tps * options.low) as low, _Peak(self._cluster, self._tps, options) as peak:
                 settle(min(4, options.seconds))
@@ -92,10 +88,6 @@ class _Pareto:
                     done = run_job(self._cluster, task.command, seconds=options.seconds, on_begin=peak.begin)
                     begin, end = done.begin, done.end
                 settle(min(2, options.seconds))
-        except JobFailed as error:
-            raise Skipped(str(error)) from error
-        finally:
-            shutil.rmtree(target, ignore_errors=True)
         quiet, high = _by_phase([low.transactions(), *peak.transactions()], begin, end, peak.span)
         if task is None:
             self._quiet, self._peak = quiet, high

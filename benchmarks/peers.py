@@ -177,7 +177,8 @@ def piped(command: list[str], target: Path) -> list[str]:
     """A command through the program zstd into a file; fails if either does."""
     if shutil.which("zstd") is None:
         raise Skipped("the program zstd is not installed")
-    script = f'set -o pipefail; "$@" | zstd -q -{LEVEL} -T{THREADS} -o "$0"'
+    # With a trap, bash waits for both when it is stopped, so that what they used is counted.
+    script = f'set -o pipefail; trap "exit 3" TERM; "$@" | zstd -q -{LEVEL} -T{THREADS} -o "$0"'
     return ["bash", "-c", script, str(target), *command]
 
 

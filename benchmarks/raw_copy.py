@@ -23,8 +23,8 @@ from typing import Any
 
 from benchmarks import peers
 from benchmarks.cluster import Cluster, filled_cluster
-from benchmarks.job import JobFailed, run_job, server_cpu_seconds
-from benchmarks.report import Rounds, Skipped, chosen, parser
+from benchmarks.job import failure_skips, run_job, server_cpu_seconds
+from benchmarks.report import Rounds, chosen, parser
 
 _BUCKET = "bench"
 _ACCESS = {"AWS_ACCESS_KEY_ID": "bench", "AWS_SECRET_ACCESS_KEY": "bench", "AWS_DEFAULT_REGION": "us-east-1"}
@@ -65,8 +65,7 @@ def local_variants(options: argparse.Namespace) -> dict[str, peers.Peer]:
 
 def measure(cluster: Cluster, peer: peers.Peer, *, memory: bool = False) -> Mapping[str, Any]:
     """One backup: its speed and its cost."""
-    target = cluster.folder("target")
-    try:
+    with cluster.target() as target, failure_skips():
         task = peer(cluster, target)
         cluster.server.sql("CHECKPOINT")
         os.sync()
@@ -76,10 +75,6 @@ def measure(cluster: Cluster, peer: peers.Peer, *, memory: bool = False) -> Mapp
         )
         server = server_cpu_seconds(cluster) - server_before
         stored = peers.stored_bytes(target)
-    except JobFailed as error:
-        raise Skipped(str(error)) from error
-    finally:
-        shutil.rmtree(target, ignore_errors=True)
     return {
         "copy_mb_per_second": size / (done.end - done.begin) / 1e6 if done.end > done.begin else None,
         "mb_per_second": size / done.wall / 1e6,

@@ -40,6 +40,12 @@ def parser(about: str | None, *, scale: int = 50, seconds: float = 60.0, rounds:
         "--cluster", type=Path, metavar="DIR", help="keep the filled cluster there, and take it if it is there already"
     )
     made.add_argument(
+        "--repository",
+        type=Path,
+        metavar="DIR",
+        help="store backups there; a tmpfs such as /dev/shm leaves the database's disk to the database",
+    )
+    made.add_argument(
         "--patience",
         type=int,
         default=0,
@@ -234,7 +240,10 @@ def save(rounds: Rounds) -> str:
             "architecture": platform.machine(),
             "python": platform.python_version(),
         },
-        "options": {key: value if key != "cluster" else bool(value) for key, value in vars(rounds.options).items()},
+        "options": {
+            key: bool(value) if key in ("cluster", "repository") else value
+            for key, value in vars(rounds.options).items()
+        },
         **rounds.extra,
         "skipped": rounds.skipped,
         "rounds": rounds.measured,

@@ -8,7 +8,6 @@ between equal floor and ceiling, as the server counts what it sends; that includ
 from __future__ import annotations
 
 import argparse
-import shutil
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -63,12 +62,9 @@ def _throttle(rate: Rate, seconds: float) -> Mapping[str, Any]:
 
 
 def _copy(cluster: Cluster, rate: str, options: argparse.Namespace) -> Mapping[str, Any]:
-    target = cluster.folder("target")
-    try:
+    with cluster.target() as target:
         task = peers.guarded(options, baseline_seconds=0.2, max_rate=rate, min_rate=rate)(cluster, target)
         done = run_job(cluster, task.command, seconds=options.seconds, poll_seconds=_STEP_SECONDS)
-    finally:
-        shutil.rmtree(target, ignore_errors=True)
     # The first bytes fill the buffers on the way, and are no measure of the throttle.
     begin = done.begin + min(1, options.seconds / 2)
     return _accuracy([entry for entry in done.track if entry[0] > begin], Rate.parse(rate), 0)
