@@ -86,6 +86,16 @@ class BudgetSpent(BackupGuardError):
     """The copy took longer, or was paused for longer, than its plan allows, or its window ended."""
 
 
+class WindowMissed(BackupGuardError):
+    """The off-peak window that a run was due in can no longer take it, and its plan does not wait for another."""
+
+
+class LoadNeverDropped(BackupGuardError):
+    """The load did not drop in time for the plan's RPO, and the plan says not to go on."""
+
+    retryable = True
+
+
 class BackupMissing(BackupGuardError):
     """No backup by this id or description is visible in the repository."""
 

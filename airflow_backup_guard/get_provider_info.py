@@ -24,7 +24,9 @@ def get_provider_info() -> dict[str, Any]:
         "operators": [
             {
                 "integration-name": _NAME,
-                "python-modules": [f"{package}.operators.{name}" for name in ("snapshot", "copy", "verify", "notify")],
+                "python-modules": [
+                    f"{package}.operators.{name}" for name in ("snapshot", "copy", "verify", "notify", "record_load")
+                ],
             }
         ],
         "sensors": [

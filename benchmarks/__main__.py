@@ -14,6 +14,7 @@ ALL = (
     "cost",
     "memory",
     "dag_parsing",
+    "gates",
 )
 
 

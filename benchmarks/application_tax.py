@@ -3,6 +3,9 @@
 Each variant has a time of its own without a backup before it (--quiet), under the same load. The variant
 "no backup" measures nothing but noise: a tax within its spread is no tax. Latency counts from when a
 transaction was due, so a transaction that waits behind others is slow, too.
+
+The database and its clients have one half of the processors, and tools that stream the other one, as on a machine of
+their own. pgBackRest reads the files, and so runs beside the database.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from benchmarks import peers
-from benchmarks.cluster import Cluster, Load, filled_cluster, settle, sustained_tps
+from benchmarks.cluster import Cluster, Load, capacity, filled_cluster, settle
 from benchmarks.job import failure_skips, run_job
 from benchmarks.report import Rounds, chosen, parser, quantile, say
 
@@ -33,8 +36,9 @@ COLUMNS = {
 def main(arguments: list[str] | None = None) -> None:
     """Run it."""
     made = parser(__doc__, seconds=30)
-    made.add_argument("--load", type=float, default=60, help="per cent of what the machine sustains (60)")
-    made.add_argument("--tps", type=float, help="what it sustains, from an earlier run; by default it is measured")
+    made.add_argument("--load", type=float, default=60, help="per cent of the time that the database is busy (60)")
+    made.add_argument("--tps", type=float, help="at 100 per cent, from an earlier run; by default it is measured")
+    made.add_argument("--together", action="store_true", help="all tools share the database's processors")
     made.add_argument("--quiet", type=float, default=15, help="seconds without a backup before each (15)")
     made.add_argument("--max-rate", default="20M", help="of the static variant, as pg_basebackup has it (20M)")
     options = made.parse_args(arguments)
@@ -46,10 +50,10 @@ def main(arguments: list[str] | None = None) -> None:
     }
     names = chosen(list(variants), options.variants)
     rounds = Rounds("application_tax", options)
-    with filled_cluster(options) as cluster:
-        tps = options.tps or sustained_tps(cluster, min(15, options.seconds))
-        rounds.extra = {"major": cluster.server.major, "database_bytes": cluster.size(), "sustained_tps": tps}
-        say(f"sustained: {tps:.0f} transactions/s (--tps {tps:.0f} next time); load: {tps * options.load / 100:.0f}/s")
+    with filled_cluster(options, apart=not options.together) as cluster:
+        tps = options.tps or capacity(cluster, min(10, options.seconds))
+        rounds.extra = {"major": cluster.server.major, "database_bytes": cluster.size(), "capacity_tps": tps}
+        say(f"capacity: {tps:.0f} transactions/s (--tps {tps:.0f} next time); load: {tps * options.load / 100:.0f}/s")
         rounds.run(names, lambda name: measure(cluster, variants[name], tps * options.load / 100, options))
     rounds.finish(f"Application tax at {options.load:g} % load", COLUMNS)
 
@@ -72,13 +76,7 @@ def measure(cluster: Cluster, peer: peers.Peer | None, tps: float, options: argp
                 settle(aftermath + options.seconds)
                 end, share, whole, cores = time.time(), 0.0, None, None
             else:
-                done = run_job(
-                    cluster,
-                    task.command,
-                    seconds=options.seconds,
-                    environment=task.environment,
-                    streams=task.streams,
-                )
+                done = run_job(cluster, task, seconds=options.seconds)
                 begin, end, share, whole = done.begin, done.end, done.share, done.whole_seconds
                 cores = done.cpu_seconds / done.wall
             # Transactions that the backup delayed are to be in the log.

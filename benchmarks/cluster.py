@@ -24,20 +24,26 @@ from airflow_backup_guard.postgres.account import Account, account_for
 from airflow_backup_guard.postgres.server import LocalServer, available_majors
 from benchmarks.report import say
 
-# No checkpoint comes by itself: a cycle of them moves p99 more than most backups do. Every backup here begins with a
-# fast one, and every time without a backup does, too, so that both pay for the full-page images that follow it.
+# A server as it is in production, where what the application touches fits into memory and the WAL has its files:
+# the data's own write-back and new WAL files would make transactions wait for longer than most backups do. For the
+# same reason no checkpoint comes by itself: every backup here begins with a fast one, and every time without a backup
+# does, too, so that both pay for the full-page images that follow it.
 SETTINGS = {
     "autovacuum": "off",
+    "bgwriter_lru_maxpages": "0",
     "checkpoint_timeout": "1h",
     "max_wal_senders": "10",
     "max_wal_size": "16GB",
-    "shared_buffers": "256MB",
+    "min_wal_size": "8GB",
+    "shared_buffers": "2GB",
     "wal_level": "replica",
 }
 DATABASE = "bench"
 MEGABYTES_PER_SCALE = 15
 _CLIENTS = 8
 _ROW_BYTES = 8_000  # one row fills a page; PLAIN storage keeps PostgreSQL from trying to compress it
+# WAL that a server had long ago, whose files it now writes over.
+_WAL_MESSAGES_PER_SCALE, _WAL_MESSAGE_BYTES = 8, 10_000_000
 _ROWS_PER_SCALE = MEGABYTES_PER_SCALE * 1_000_000 // 8_192
 
 
@@ -49,6 +55,10 @@ class Cluster:
     work: Path
     account: Account
     repositories: Path
+    host: tuple[int, ...]
+    worker: tuple[int, ...]
+    """Processors of the database with its load, and of tools that run elsewhere in production: all of them for both,
+    unless set apart."""
 
     @property
     def dsn(self) -> str:
@@ -81,8 +91,17 @@ class Cluster:
 
 
 @contextmanager
-def filled_cluster(options: argparse.Namespace, settings: Mapping[str, str] | None = None) -> Iterator[Cluster]:
-    """Make a cluster of ``--scale``, or take the one in ``--cluster``; gone at the end unless it is to be kept."""
+def filled_cluster(
+    options: argparse.Namespace, settings: Mapping[str, str] | None = None, *, apart: bool = False
+) -> Iterator[Cluster]:
+    """Make a cluster of ``--scale``, or take the one in ``--cluster``; gone at the end unless it is to be kept.
+
+    ``apart``: it has half of the processors, with its load, and the tools that run elsewhere in production the others.
+    """
+    cpus = tuple(sorted(os.sched_getaffinity(0)))
+    half = len(cpus) // 2 if apart else 0
+    host, worker = cpus[half:], cpus[:half] or cpus
+    os.sched_setaffinity(0, host)  # and all that is started from here
     majors = available_majors()
     major = options.major or (15 if 15 in majors else max(majors, default=None))
     with ExitStack() as stack:
@@ -96,8 +115,9 @@ def filled_cluster(options: argparse.Namespace, settings: Mapping[str, str] | No
         else:
             server = LocalServer.create(data, major=major, settings={**SETTINGS, **(settings or {})})
         stack.enter_context(server)
-        cluster = Cluster(server, work, account_for(data), options.repository or work)
+        cluster = Cluster(server, work, account_for(data), options.repository or work, host, worker)
         fill(cluster, options.scale)
+        stack.callback(os.sched_setaffinity, 0, cpus)
         yield cluster
 
 
@@ -113,6 +133,9 @@ def fill(cluster: Cluster, scale: int) -> None:
     server.sql(f"CREATE DATABASE {DATABASE}")
     server.run("pgbench", "--initialize", f"--scale={scale}", "--quiet", DATABASE)
     add_noise(cluster, "noise", scale)
+    with psycopg.connect(cluster.dsn, autocommit=True) as connection:
+        for _ in range(scale * _WAL_MESSAGES_PER_SCALE):
+            connection.execute(f"SELECT pg_logical_emit_message(false, 'bench', repeat('x', {_WAL_MESSAGE_BYTES}))")
     server.sql("CHECKPOINT")
     # What was just written is not to compete with what is measured.
     os.sync()
@@ -139,6 +162,32 @@ def sustained_tps(cluster: Cluster, seconds: float) -> float:
     if match is None:
         raise RuntimeError(f"pgbench did not say its tps: {done.stdout}")
     return float(match[1])
+
+
+def capacity(cluster: Cluster, seconds: float) -> float:
+    """Transactions a second that would keep the database's processors busy, told from a load that is well below.
+
+    What :func:`sustained_tps` finds is more than that: clients that always wait commit in groups, which others do not.
+    """
+    tps = sustained_tps(cluster, seconds) * 0.4
+    with Load(cluster, tps):
+        settle(seconds / 2)
+        before, busy_before = _ticks(cluster.host)
+        settle(seconds)
+        after, busy_after = _ticks(cluster.host)
+    return tps * (after - before) / (busy_after - busy_before)
+
+
+def _ticks(cpus: tuple[int, ...]) -> tuple[int, int]:
+    """Ticks so far of these processors: all, and those that were busy."""
+    everything = busy = 0
+    for line in Path("/proc/stat").read_text().splitlines():
+        name, *ticks = line.split()
+        if name in {f"cpu{cpu}" for cpu in cpus}:
+            values = [int(value) for value in ticks[:8]]
+            everything += sum(values)
+            busy += sum(values) - values[3] - values[4]
+    return everything, busy
 
 
 @dataclass(frozen=True)

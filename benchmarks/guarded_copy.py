@@ -13,6 +13,7 @@ from airflow_backup_guard.cli.signals import stop_on_signals
 from airflow_backup_guard.core.backup import dump
 from airflow_backup_guard.core.plan import BackupPlan
 from airflow_backup_guard.engine.copy import copy
+from airflow_backup_guard.engine.priority import give_way
 from airflow_backup_guard.engine.snapshot import take_snapshot
 from airflow_backup_guard.errors import BackupStopped
 from airflow_backup_guard.repository.open import open_repository
@@ -23,6 +24,7 @@ def main() -> int:
     asked = json.loads(sys.argv[1])
     plan = BackupPlan.from_dict(asked["plan"])
     repository = open_repository(plan.repository)
+    give_way()
     try:
         with stop_on_signals() as stop:
             snapshot = take_snapshot(plan, asked["dsn"], repository)

@@ -9,13 +9,14 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import psycopg
 
 from benchmarks.cluster import Cluster
+from benchmarks.peers import Task
 from benchmarks.report import Skipped, tree_ticks
 
 _POLL_SECONDS = 0.2
@@ -68,11 +69,9 @@ class Outcome:
 
 def run_job(
     cluster: Cluster,
-    command: list[str],
+    task: Task,
     *,
     seconds: float = 3600.0,
-    environment: Mapping[str, str] | None = None,
-    streams: bool = True,
     poll_seconds: float = _POLL_SECONDS,
     memory: bool = False,
     on_begin: Callable[[], None] = lambda: None,
@@ -89,19 +88,24 @@ def run_job(
     ):
         began = time.time()
         process = subprocess.Popen(
-            command,
+            [
+                "taskset",
+                "--cpu-list",
+                ",".join(map(str, cluster.worker if task.remote else cluster.host)),
+                *task.command,
+            ],
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=err,
             cwd=Path(__file__).resolve().parent.parent,
-            env={**os.environ, **(environment or {})},
+            env={**os.environ, **task.environment},
             start_new_session=True,
         )
         sampler = _MemorySampler(process.pid) if memory else None
         first: float | None = None
         last: float | None = None
         track: list[tuple[float, int]] = []
-        if not streams:
+        if not task.streams:
             on_begin()
         share, stopped, copied = 0.0, False, False
         usage: resource.struct_rusage | None = None
@@ -112,7 +116,7 @@ def run_job(
                 if pid:
                     process.returncode, usage = os.waitstatus_to_exitcode(status), found
                     break
-                if streams:
+                if task.streams:
                     row = watching.execute(_PROGRESS).fetchone()
                     if row is not None and row[2] not in _NOT_YET:
                         if first is None:
@@ -139,7 +143,7 @@ def run_job(
     output = (folder / "out").read_text(errors="replace")
     if process.returncode != 0 and not stopped:
         said = (folder / "err").read_text(errors="replace").strip() or output
-        raise JobFailed(f"{Path(command[0]).name} ended with status {process.returncode}: {said[-1500:]}")
+        raise JobFailed(f"{Path(task.command[0]).name} ended with status {process.returncode}: {said[-1500:]}")
     assert usage is not None
     return Outcome(
         begin=first or began,

@@ -19,7 +19,7 @@ from contextlib import ExitStack
 from typing import Any
 
 from benchmarks import peers
-from benchmarks.cluster import Cluster, Load, Transactions, filled_cluster, settle, sustained_tps
+from benchmarks.cluster import Cluster, Load, Transactions, capacity, filled_cluster, settle
 from benchmarks.job import failure_skips, run_job
 from benchmarks.report import Rounds, chosen, parser, quantile, say, weighted_quantile
 
@@ -38,11 +38,13 @@ COLUMNS = {
 def main(arguments: list[str] | None = None) -> None:
     """Run it."""
     made = parser(__doc__)
-    made.add_argument("--low", type=float, default=20, help="load when quiet, per cent of what is sustained (20)")
+    made.add_argument(
+        "--low", type=float, default=20, help="per cent of the time that the database is busy when quiet (20)"
+    )
     made.add_argument("--high", type=float, default=80, help="load of the peak (80)")
     made.add_argument("--lead", type=float, default=4, help="seconds of quiet before the peak (4)")
     made.add_argument("--peak", type=float, default=20, help="seconds of peak (20)")
-    made.add_argument("--tps", type=float, help="what is sustained, from an earlier run; by default it is measured")
+    made.add_argument("--tps", type=float, help="at 100 per cent, from an earlier run; by default it is measured")
     options = made.parse_args(arguments)
     variants: dict[str, peers.Peer] = {
         GUARDED: peers.guarded(options, max_rate="1GiB/s"),
@@ -51,10 +53,10 @@ def main(arguments: list[str] | None = None) -> None:
     }
     names = [NOTHING, *chosen(list(variants), options.variants)]
     rounds = Rounds("pareto", options)
-    with filled_cluster(options) as cluster:
-        tps = options.tps or sustained_tps(cluster, 15)
-        say(f"sustained: {tps:.0f} transactions/s (--tps {tps:.0f} next time)")
-        rounds.extra = {"major": cluster.server.major, "database_bytes": cluster.size(), "sustained_tps": tps}
+    with filled_cluster(options, apart=True) as cluster:
+        tps = options.tps or capacity(cluster, min(10, options.seconds))
+        say(f"capacity: {tps:.0f} transactions/s (--tps {tps:.0f} next time)")
+        rounds.extra = {"major": cluster.server.major, "database_bytes": cluster.size(), "capacity_tps": tps}
         bench = _Pareto(cluster, tps, options)
         rounds.run(names, lambda name: bench.measure(variants.get(name)))
     rounds.finish(f"Pareto: {options.low:g} %, {options.high:g} %, {options.low:g} % load", COLUMNS)
@@ -85,7 +87,7 @@ class _Pareto:
                     settle(options.lead + 2 * options.peak)
                     end = time.time()
                 else:
-                    done = run_job(self._cluster, task.command, seconds=options.seconds, on_begin=peak.begin)
+                    done = run_job(self._cluster, task, seconds=options.seconds, on_begin=peak.begin)
                     begin, end = done.begin, done.end
                 settle(min(2, options.seconds))
         quiet, high = _by_phase([low.transactions(), *peak.transactions()], begin, end, peak.span)

@@ -28,6 +28,8 @@ class Task:
     environment: Mapping[str, str] = field(default_factory=dict)
     streams: bool = True
     """Whether the server sees it as a base backup, and says how far it is."""
+    remote: bool = True
+    """Whether it runs on a machine of its own in production, and not beside the database."""
 
 
 Peer = Callable[[Cluster, Path], Task]
@@ -120,7 +122,7 @@ def pgbackrest(settings: Mapping[str, str] | None = None) -> Peer:
         configuration = target / "pgbackrest.conf"
         configuration.write_text(_ini({"global": values, "bench": stanza}))
         base = f"pgbackrest --config={configuration} --stanza=bench"
-        return Task(["sh", "-ec", f"{base} stanza-create\nexec {base} --type=full backup"], streams=False)
+        return Task(["sh", "-ec", f"{base} stanza-create\nexec {base} --type=full backup"], streams=False, remote=False)
 
     return prepare
 

@@ -70,9 +70,7 @@ def measure(cluster: Cluster, peer: peers.Peer, *, memory: bool = False) -> Mapp
         cluster.server.sql("CHECKPOINT")
         os.sync()
         size, server_before = cluster.size(), server_cpu_seconds(cluster)
-        done = run_job(
-            cluster, task.command, environment=task.environment, streams=task.streams, memory=memory, poll_seconds=0.1
-        )
+        done = run_job(cluster, task, memory=memory, poll_seconds=0.1)
         server = server_cpu_seconds(cluster) - server_before
         stored = peers.stored_bytes(target)
     return {

@@ -64,7 +64,7 @@ def _throttle(rate: Rate, seconds: float) -> Mapping[str, Any]:
 def _copy(cluster: Cluster, rate: str, options: argparse.Namespace) -> Mapping[str, Any]:
     with cluster.target() as target:
         task = peers.guarded(options, baseline_seconds=0.2, max_rate=rate, min_rate=rate)(cluster, target)
-        done = run_job(cluster, task.command, seconds=options.seconds, poll_seconds=_STEP_SECONDS)
+        done = run_job(cluster, task, seconds=options.seconds, poll_seconds=_STEP_SECONDS)
     # The first bytes fill the buffers on the way, and are no measure of the throttle.
     begin = done.begin + min(1, options.seconds / 2)
     return _accuracy([entry for entry in done.track if entry[0] > begin], Rate.parse(rate), 0)

@@ -52,6 +52,12 @@ def _run(arguments: argparse.Namespace) -> Answer:
     match arguments.command:
         case "check":
             from airflow_backup_guard.cli.check import run
+        case "record-load":
+            from airflow_backup_guard.cli.hours import record_load as run
+        case "hours":
+            from airflow_backup_guard.cli.hours import hours as run
+        case "tune":
+            from airflow_backup_guard.cli.tune import run
         case "backup":
             from airflow_backup_guard.cli.backup import run
         case "list":

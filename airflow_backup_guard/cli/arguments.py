@@ -41,6 +41,30 @@ depends on: privileges, settings, free connections, other backups under way,
 space. Each answer comes with what to do about it. The database is not changed;
 in the repository a small object is written and removed.
 """
+_TUNE = """\
+Watch the load of a database for a while, and propose limits for its plan that
+it does not reach by itself. No backup is made, and nothing is changed.
+
+A plan works without them: the copy follows the commits. Limits are guard rails
+for what no application should meet. Watch the hours that matter, at best a
+whole busy day; Ctrl-C ends it early.
+"""
+_RECORD_LOAD = """\
+Measure the load of a database for some seconds, and keep it in the repository,
+half a year at most. Run it every five minutes (cron, or the Airflow operator):
+after two weeks "hours" can tell the quiet ones.
+
+The exit status is 1 if the load could not be measured. That is kept as well:
+what is not known never counts as quiet.
+"""
+_HOURS = """\
+Show the week as the recorded load shows it, propose windows in which it was
+quiet in every week, with the evidence, and say how sure that is. Windows of
+the plan (of --plan, or else of its newest backup) are held against the load
+of the last three weeks.
+
+The exit status is 1 if windows of the plan are not quiet.
+"""
 _BACKUP = """\
 Check, then copy the whole cluster into the repository at a rate that follows
 the load of the database, and report what its commits felt. A backup that is
@@ -137,6 +161,9 @@ def parser() -> Parser:
     top.add_argument("--version", action="version", version=f"airflow-backup-guard {__version__}")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True, title="commands")
     _check(commands)
+    _tune(commands)
+    _record_load(commands)
+    _hours(commands)
     _backup(commands)
     _control(commands)
     _list(commands)
@@ -150,6 +177,38 @@ def _check(commands: _Commands) -> None:
     command = _command(commands, "check", "may a backup begin?", _CHECK, "check --dsn 'host=db.example user=guard'")
     _database(command)
     _repository(command)
+
+
+def _tune(commands: _Commands) -> None:
+    example = "tune --dsn 'host=db.example user=guard' --for 1h"
+    command = _command(commands, "tune", "watch a database, and propose limits", _TUNE, example)
+    _database(command)
+    command.add_argument("--for", dest="watch", metavar="TIME", default="10min", help="how long to watch (10min)")
+
+
+def _record_load(commands: _Commands) -> None:
+    example = (
+        "record-load --dsn 'host=db.example user=guard' \\\n      --repository file:///srv/backups --plan-name shop"
+    )
+    command = _command(commands, "record-load", "keep one measurement of the load", _RECORD_LOAD, example)
+    _database(command)
+    _repository(command)
+    command.add_argument("--plan-name", metavar="NAME", help='what the cluster is called in the repository ("default")')
+    command.add_argument("--for", dest="watch", metavar="TIME", default="10s", help="how long to measure (10s)")
+
+
+def _hours(commands: _Commands) -> None:
+    example = "hours --repository file:///srv/backups --plan-name shop \\\n      --picture week.svg"
+    command = _command(commands, "hours", "which hours of the week are quiet", _HOURS, example)
+    _repository(command)
+    command.add_argument("--plan-name", metavar="NAME", help='whose load it is ("default")')
+    command.add_argument("--tz", metavar="ZONE", help="time zone to show the week in (the calendar's)")
+    command.add_argument("--weeks", type=int, metavar="N", default=8, help="how many weeks count, 1 to 26 (8)")
+    command.add_argument(
+        "--quiet-below", metavar="SHARE", default="25%", help="share of the peak up to which an hour is quiet (25%%)"
+    )
+    command.add_argument("--at-least", metavar="TIME", default="2h", help="how long a window must be (2h)")
+    command.add_argument("--picture", type=Path, metavar="FILE.svg", help="write the week as a picture, too")
 
 
 def _backup(commands: _Commands) -> None:
@@ -204,6 +263,10 @@ def _show(commands: _Commands) -> None:
     command = _command(commands, "show", "all about one backup", _SHOW, "show latest --repository file:///srv/backups")
     _one_backup(command)
     command.add_argument("--parts", action="store_true", help="also every stored object")
+    command.add_argument(
+        "--picture", type=Path, metavar="FILE.svg", help="write a picture: what commits felt, and how fast it read"
+    )
+    _identity(command)
 
 
 def _verify(commands: _Commands) -> None:

@@ -16,6 +16,7 @@ from airflow_backup_guard.core.backup import BackupRecord
 from airflow_backup_guard.core.pace import PaceState
 from airflow_backup_guard.core.report import record_lines
 from airflow_backup_guard.engine.copy import Progress, copy
+from airflow_backup_guard.engine.priority import give_way
 from airflow_backup_guard.engine.snapshot import take_snapshot
 from airflow_backup_guard.repository.open import open_repository
 
@@ -25,6 +26,7 @@ def run(arguments: argparse.Namespace) -> Answer:
     dsn, plan = settings.dsn(arguments), settings.plan(arguments)
     repository = open_repository(plan.repository)
     slowed: dict[str, str] = {}
+    give_way()
     with stop_on_signals() as stop, copy_progress(plan.checkpoint) as show:
         snapshot = take_snapshot(plan, dsn, repository, outside_window=arguments.outside_window)
         record = copy(

@@ -18,7 +18,7 @@ from airflow_backup_guard.cli.answer import duration
 from airflow_backup_guard.core.pace import PaceState
 from airflow_backup_guard.core.units import Rate, Size
 from airflow_backup_guard.engine.copy import Progress
-from airflow_backup_guard.engine.progress import ProgressLog
+from airflow_backup_guard.engine.progress import ProgressLog, describe_late
 
 _LINE_SECONDS = 15.0
 _REDRAW_SECONDS = 0.1
@@ -40,6 +40,8 @@ def copy_progress(checkpoint: str) -> Iterator[Callable[[Progress], None]]:
                 bar.show("waiting", 0, 0, f"for the {checkpoint} checkpoint of the server: {patience}")
             elif progress.done >= progress.total:
                 bar.show("finishing", progress.done, progress.total, "storing the last WAL, and measuring the load")
+            elif progress.late:
+                bar.show(pace.state.value, progress.done, progress.total, describe_late(progress))
             elif pace.state is PaceState.RUNNING:
                 bar.show("running", progress.done, progress.total)
             else:
@@ -64,6 +66,26 @@ def byte_progress(doing: str) -> Iterator[Callable[[int, int], None]]:
             last = now
             left = duration(max(total - done, 0) * (now - began) / done)
             _write_line(f"{doing}: {Size(done)} of {Size(total)} at {Rate(done / (now - began))}, about {left} left")
+
+    yield write
+
+
+@contextmanager
+def note_progress(doing: str, seconds: float) -> Iterator[Callable[[str], None]]:
+    """Shows what is seen meanwhile, and how much is left of the time that it takes."""
+    began = time.monotonic()
+    if _in_terminal():
+        with _Bar(doing) as bar:
+            yield lambda note: bar.note(time.monotonic() - began, seconds, note)
+        return
+    last = began - _LINE_SECONDS
+
+    def write(note: str) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last >= _LINE_SECONDS:
+            last = now
+            _write_line(f"{doing}: {note}; {duration(max(seconds - (now - began), 0))} left")
 
     yield write
 
@@ -110,6 +132,11 @@ class _Bar(rich.progress.Progress):
             size=f"{Size(done)!s:>7} of {Size(max(total, done))}" if total else "",
             rate=f"{Rate(speed or 0)!s:>9}" if total else "",
         )
+
+    def note(self, elapsed: float, seconds: float, note: str) -> None:
+        """For what takes a time that is known."""
+        self._note = note
+        self.update(self._task, completed=elapsed, total=seconds)
 
     def get_renderables(self) -> Iterable[RenderableType]:
         """The bar, and the note in one line."""

@@ -18,8 +18,8 @@ _REASONS = {
 
 
 @contextmanager
-def stop_on_signals() -> Iterator[Stop]:
-    """A stop that the first signal asks for; a second one has its usual effect, at once."""
+def stop_on_signals(doing: str = "Stopping and cleaning up; a second signal ends this at once.") -> Iterator[Stop]:
+    """A stop that the first signal asks for, saying what it is ``doing``; a second has its usual effect, at once."""
     stop = Stop()
     # Whoever starts us with nohup has SIGHUP ignored, and means it.
     usual = {number: signal.getsignal(number) for number in _REASONS}
@@ -32,7 +32,7 @@ def stop_on_signals() -> Iterator[Stop]:
     def request(number: int, frame: FrameType | None) -> None:
         restore_usual()
         stop.request(_REASONS[signal.Signals(number)])
-        print("Stopping and cleaning up; a second signal ends this at once.", file=sys.stderr)
+        print(doing, file=sys.stderr)
 
     for number in usual:
         signal.signal(number, request)

@@ -6,6 +6,7 @@ Keys below a repository's root::
     attempts/<plan>/<backup_id>.json       written by the snapshot, removed once the record is there
     backups/<plan>/<backup_id>/…           the archives, backup_manifest, WAL and telemetry
     verifications/<plan>/<backup_id>.json  the latest verification
+    load/<plan>/…                          the load over months; see :mod:`.load_history`
     control/<plan>/<backup_id>/…           orders to a copy that runs; see :mod:`.control`
 
 Kinds come first so that one listing of a short prefix finds every backup of every plan.
@@ -14,7 +15,7 @@ Kinds come first so that one listing of a short prefix finds every backup of eve
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -136,7 +137,8 @@ class Pause:
 
 @dataclass(frozen=True)
 class Impact:
-    """What the application felt, and what the guard did about it; times in seconds."""
+    """What the application felt, and what the guard did about it; times in seconds, by load level in
+    ``seconds_at``."""
 
     before: Latency
     during: Latency
@@ -144,6 +146,14 @@ class Impact:
     seconds_throttled: float = 0.0
     seconds_paused: float = 0.0
     pauses: tuple[Pause, ...] = ()
+    seconds_at: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def tax(self) -> float | None:
+        """Latency at p95 during the copy as a multiple of what it was before; None if either was not measured."""
+        if not self.before.p95 or self.during.p95 is None:
+            return None
+        return self.during.p95 / self.before.p95
 
 
 @dataclass(frozen=True)

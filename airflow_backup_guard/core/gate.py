@@ -9,6 +9,8 @@ from typing import Any
 from airflow_backup_guard.core.load import Assessment, LoadLevel
 
 _LONGEST_GAP = timedelta(seconds=15)
+_LOG_SPACING = timedelta(minutes=1)
+_CHANGE_SPACING = timedelta(seconds=10)
 
 
 @dataclass(frozen=True)
@@ -57,3 +59,23 @@ class GateReading:
             "findings": [finding.to_dict() for finding in self.assessment.findings],
             "text": str(self),
         }
+
+
+@dataclass(frozen=True)
+class LogRhythm:
+    """When a gate that waits writes a line: at a change of the level, but not within ten seconds of the last; else once
+    a minute."""
+
+    written_at: datetime | None = None
+    level: LoadLevel | None = None
+
+    def is_due(self, reading: GateReading, now: datetime) -> bool:
+        """Whether this reading is worth a line."""
+        if self.written_at is None or reading.opened:
+            return True
+        changed = reading.assessment.level is not self.level
+        return now - self.written_at >= (_CHANGE_SPACING if changed else _LOG_SPACING)
+
+    def after(self, reading: GateReading, now: datetime) -> LogRhythm:
+        """The state once it was written."""
+        return LogRhythm(now, reading.assessment.level)

@@ -10,16 +10,20 @@ from airflow_backup_guard.core.units import Rate
 
 # Commits may take this many times what they take without the copy. The law steers towards it from both sides, so this
 # is what an application feels of a backup that would go faster if it could.
-TARGET_STRAIN = 1.15
+TARGET_STRAIN = 1.1
 # Additive rise and multiplicative fall, in proportion to the distance from the target, as in LEDBAT (RFC 6817).
 _RISE = 0.1
 _LEAST_RISE = 0.02
 _FALL = 0.5
+# Strain that is this far above the target takes the whole fall. It is wider than the way from 1 to the target, or the
+# noise of a few dozen commits would hold back a copy that nobody feels.
+_FULL_FALL = 0.3
 # A copy that does not use what it may has nothing to learn from being allowed more.
 _USED = 0.9
 # Resuming below 0.7 of the limit, not at it, keeps a load that sits at the limit from flapping.
 _RELIEF = 0.7
 _CALM_SAMPLES = 3
+_MOST_SAVED = 1 << 19
 
 
 class PaceState(str, Enum):
@@ -87,13 +91,13 @@ def _follow_load(pace: Pace, assessment: Assessment, strain: float | None, used:
     if assessment.level is LoadLevel.HIGH:
         rate = Rate(max(pace.floor, pace.rate * _FALL))
         return replace(pace, rate=rate, state=PaceState.THROTTLED, reason=reason)
-    error = 0.0 if strain is None else max(-1.0, min(1.0, (TARGET_STRAIN - strain) / (TARGET_STRAIN - 1)))
+    error = 0.0 if strain is None else TARGET_STRAIN - strain
     if error < 0:
-        rate = Rate(max(pace.floor, pace.rate * (1 + _FALL * error)))
-        reason = f"commits take {strain:.1f} times what they take without the copy, above {TARGET_STRAIN}"
+        rate = Rate(max(pace.floor, pace.rate * (1 - _FALL * min(-error / _FULL_FALL, 1.0))))
+        reason = f"commits take {strain:.2f} times what they take without the copy, above {TARGET_STRAIN}"
         return replace(pace, rate=rate, state=PaceState.THROTTLED, reason=reason)
     step = max(_RISE * pace.rate, _LEAST_RISE * pace.ceiling)
-    rate = Rate(min(pace.ceiling, pace.rate + (step * error if used >= _USED else 0.0)))
+    rate = Rate(min(pace.ceiling, pace.rate + (step * min(error / (TARGET_STRAIN - 1), 1.0) if used >= _USED else 0.0)))
     if rate == pace.ceiling:
         return replace(pace, rate=rate, state=PaceState.RUNNING, reason="load is within limits")
     # The reason stays that of the fall: it is why the copy is still below its rate.
@@ -103,15 +107,19 @@ def _follow_load(pace: Pace, assessment: Assessment, strain: float | None, used:
 class TokenBucket:
     """Allows ``rate`` bytes per second; times in seconds of any monotonic clock, passed in.
 
-    Bytes are taken after they were read, so the balance may be negative: the reader then owes a wait. What
-    is not used is kept for ``burst`` seconds only, enough to make up for a sleep that ended late.
+    Bytes are taken after they were read, so the balance may be negative: the reader then owes a wait. It lasts until
+    ``quantum`` seconds' worth is saved again, or half a megabyte: each wait costs the database's host a change of
+    process, and many short ones hurt an application beside it more than the bytes do. What is not used is kept for
+    ``burst`` seconds only, enough to make up for a sleep that ended late.
     """
 
-    def __init__(self, rate: float, now: float, burst: float = 0.05) -> None:
+    def __init__(self, rate: float, now: float, burst: float = 0.07, quantum: float = 0.02) -> None:
         self._rate = rate
         self._burst = burst
+        self._quantum = quantum
         self._updated = now
         self._balance = 0.0
+        self._saving = False
 
     def set_rate(self, rate: float, now: float) -> None:
         """Change the rate from ``now`` on; what was earned or owed stays."""
@@ -124,9 +132,11 @@ class TokenBucket:
         self._balance -= size
 
     def wait(self, now: float) -> float:
-        """Seconds until the balance is no longer negative at the present rate; 0 when reading may go on."""
+        """Seconds until reading may go on at the present rate; 0 when it may."""
         self._refill(now)
-        return max(0.0, -self._balance / self._rate)
+        enough = min(self._rate * self._quantum, _MOST_SAVED)
+        self._saving = self._balance < (enough if self._saving else 0)
+        return (enough - self._balance) / self._rate if self._saving else 0.0
 
     def _refill(self, now: float) -> None:
         earned = max(0.0, now - self._updated) * self._rate

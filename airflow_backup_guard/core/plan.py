@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 from enum import Enum
-from typing import Any
+from typing import Any, Literal, TypeVar
 
 import attrs
 
@@ -19,6 +19,11 @@ from airflow_backup_guard.errors import InvalidPlan
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}", re.ASCII)
 _LOWEST_RATE = Rate.parse("32kB/s")  # the least that BASE_BACKUP's own MAX_RATE takes
 _HIGHEST_RATE = Rate.parse("1GiB/s")  # the most that it takes
+_LONGEST_RPO = timedelta(days=3660)
+_ANY_YEAR = (datetime(2001, 1, 1, tzinfo=timezone.utc), datetime(2002, 1, 1, tzinfo=timezone.utc))
+
+FORECAST: Literal["forecast"] = "forecast"
+"""A ``min_remaining`` of as long as the last backup took."""
 
 
 def _rate(field: str, value: Any) -> Rate:
@@ -52,6 +57,17 @@ def _quiet_for(value: Any) -> timedelta:
     return parse_duration(value, "quiet_for")
 
 
+def _min_remaining(value: Any) -> timedelta | Literal["forecast"] | None:
+    return value if value is None or value == FORECAST else parse_duration(value, "min_remaining")
+
+
+def _rpo(value: Any) -> timedelta | None:
+    rpo = None if value is None else parse_duration(value, "rpo")
+    if rpo is not None and not timedelta(0) < rpo <= _LONGEST_RPO:
+        raise InvalidPlan("rpo", value, f"a duration above zero, up to {format_duration(_LONGEST_RPO)}")
+    return rpo
+
+
 def _max_pause(value: Any) -> timedelta:
     return parse_duration(value, "max_pause")
 
@@ -68,11 +84,43 @@ class AtWindowEnd(str, Enum):
     STOP = "stop"
 
 
-def _at_window_end(value: Any) -> AtWindowEnd:
+class WhenLate(str, Enum):
+    """What becomes of a run that cannot start any more in the window that it was due in."""
+
+    WAIT = "wait"
+    SKIP = "skip"
+    FAIL = "fail"
+
+
+class WhenStarved(str, Enum):
+    """What becomes of a run whose load does not drop in time for the RPO."""
+
+    WAIT = "wait"
+    GO_AT_FLOOR = "go_at_floor"
+    FAIL = "fail"
+
+
+_Rule = TypeVar("_Rule", AtWindowEnd, WhenLate, WhenStarved)
+
+
+def _rule(kind: type[_Rule], field: str, value: Any) -> _Rule:
     try:
-        return AtWindowEnd(value)
+        return kind(value)
     except ValueError:
-        raise InvalidPlan("at_window_end", value, '"finish", "floor" or "stop"') from None
+        *names, last = (f'"{rule.value}"' for rule in kind)
+        raise InvalidPlan(field, value, f"{', '.join(names)} or {last}") from None
+
+
+def _at_window_end(value: Any) -> AtWindowEnd:
+    return _rule(AtWindowEnd, "at_window_end", value)
+
+
+def _when_late(value: Any) -> WhenLate:
+    return _rule(WhenLate, "when_late", value)
+
+
+def _when_starved(value: Any) -> WhenStarved:
+    return _rule(WhenStarved, "when_starved", value)
 
 
 def _recipients(value: Any) -> tuple[str, ...]:
@@ -90,8 +138,16 @@ class BackupPlan:
     :param connection: id of the Airflow connection to the cluster; its role needs REPLICATION and pg_monitor
     :param repository: ``s3://conn_id@bucket/prefix``, ``s3://bucket/prefix`` or ``file:///srv/backups``
     :param calendar: when a backup may start
+    :param min_remaining: how much of a window must be left for a backup to start in it; ``"forecast"`` is as long as
+        the last backup took
+    :param when_late: a run that cannot start any more in the window that it was due in goes to the next one
+        (``"wait"``), is skipped (``"skip"``) or fails (``"fail"``)
     :param limits: load above which the gate stays closed and the copy slows down or pauses
     :param quiet_for: how long the load must stay below its limits before the gate opens
+    :param rpo: how old the last verified backup may become (recovery point objective). A gate that waits for the load
+        warns as it draws near, then alerts
+    :param when_starved: once the load has not dropped in time for the RPO, the gate goes on waiting (``"wait"``), opens
+        for a copy at ``min_rate`` (``"go_at_floor"``) or fails (``"fail"``)
     :param max_rate: the most a copy reads from the database, as ``"100MB/s"``
     :param min_rate: what it falls to when load is critical or unknown; never zero, as a copy that stops reading
         is cut off by the server's ``tcp_user_timeout``
@@ -110,8 +166,12 @@ class BackupPlan:
     connection: str = attrs.field()
     repository: str = attrs.field()
     calendar: OffPeakCalendar = attrs.field(converter=_calendar)
+    min_remaining: timedelta | Literal["forecast"] | None = attrs.field(default=None, converter=_min_remaining)
+    when_late: WhenLate = attrs.field(default=WhenLate.WAIT, converter=_when_late)
     limits: LoadLimits = attrs.field(factory=LoadLimits, converter=_limits)
     quiet_for: timedelta = attrs.field(default=timedelta(seconds=30), converter=_quiet_for)
+    rpo: timedelta | None = attrs.field(default=None, converter=_rpo)
+    when_starved: WhenStarved = attrs.field(default=WhenStarved.WAIT, converter=_when_starved)
     max_rate: Rate = attrs.field(default=Rate.parse("100MB/s"), converter=_max_rate)
     min_rate: Rate = attrs.field(default=Rate.parse("1MB/s"), converter=_min_rate)
     at_window_end: AtWindowEnd = attrs.field(default=AtWindowEnd.FLOOR, converter=_at_window_end)
@@ -158,6 +218,15 @@ class BackupPlan:
     def __attrs_post_init__(self) -> None:
         if self.min_rate > self.max_rate:
             raise InvalidPlan("min_rate", str(self.min_rate), f"a rate not above max_rate, {self.max_rate}")
+        if isinstance(self.min_remaining, timedelta) and not any(
+            end - start >= self.min_remaining for start, end in self.calendar.windows(*_ANY_YEAR)
+        ):
+            given = format_duration(self.min_remaining)
+            raise InvalidPlan("min_remaining", given, f"a duration within the longest window of {self.calendar}")
+
+    def at_floor(self) -> BackupPlan:
+        """The same plan for a copy that never reads faster than ``min_rate``, and that no load ends."""
+        return attrs.evolve(self, max_rate=self.min_rate, max_pause=self.max_duration)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values that :meth:`from_dict` reads back without loss; this is what a backup's record keeps."""
@@ -165,7 +234,11 @@ class BackupPlan:
             **{name: getattr(self, name) for name in _AS_THEY_ARE},
             "calendar": self.calendar.to_dict(),
             "limits": self.limits.to_dict(),
+            "min_remaining": _duration_text(self.min_remaining),
+            "when_late": self.when_late.value,
             "quiet_for": format_duration(self.quiet_for),
+            "rpo": _duration_text(self.rpo),
+            "when_starved": self.when_starved.value,
             "at_window_end": self.at_window_end.value,
             "max_pause": format_duration(self.max_pause),
             "max_duration": format_duration(self.max_duration),
@@ -192,6 +265,10 @@ class BackupPlan:
         if "limits" in values:
             arguments["limits"] = LoadLimits.from_dict(values["limits"])
         return cls(**arguments)
+
+
+def _duration_text(value: timedelta | Literal["forecast"] | None) -> str | None:
+    return format_duration(value) if isinstance(value, timedelta) else value
 
 
 _AS_THEY_ARE = ("name", "connection", "repository", "window_first", "checkpoint", "compression_level")

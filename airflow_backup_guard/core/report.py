@@ -67,8 +67,13 @@ def record_lines(record: BackupRecord) -> Iterator[tuple[str, str]]:
     yield "throttled", f"{impact.seconds_throttled:.1f} s slowed down, {impact.seconds_paused:.1f} s paused"
     for pause in impact.pauses:
         yield "", f"paused {pause.seconds:.1f} s at {pause.began_at:%H:%M:%S} UTC: {pause.reason}"
+    if impact.seconds_at:
+        levels = ", ".join(f"{level} {seconds:.0f} s" for level, seconds in impact.seconds_at.items())
+        yield "load", levels
     for name, latency in (("before", impact.before), ("during", impact.during), ("after", impact.after)):
         yield f"commits {name}", _latency(latency)
+    if impact.tax is not None:
+        yield "tax", f"commits took {impact.tax:.2f} times as long at p95 as before"
     yield "WAL", f"{record.start_lsn} to {record.end_lsn} on timeline {record.timeline}"
     for warning in record.snapshot.warnings:
         yield "warning", warning

@@ -1,28 +1,32 @@
 """How much slower commits are than they would be without the copy: the delay that the control law steers by.
 
-Medians on both sides, because single commits differ by more than a backup does. The baseline ages, as the application's
-own load changes under a copy of hours: every so often the copy makes way for two seconds, and it is measured anew.
+Means of many commits on both sides, because single ones differ by more than a backup does. The baseline ages, as the
+application's own load changes under a copy of hours: every so often the copy makes way for two seconds, and it is
+measured anew.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from statistics import median
+from collections.abc import Collection
+from math import exp, fsum, log
 
 _WINDOW_SECONDS = 3.0
 _FEWEST_SAMPLES = 3
 # What a copy set in motion (writes that the kernel holds, a queue at the disk) takes a moment to go away.
 _SETTLE_SECONDS = 1.0
 _MEASURE_SECONDS = 2.5
-_REFRESH_SECONDS = 45.0
+# A few dozen commits make a rough baseline: it is measured again soon at first, and then more and more seldom.
+_REFRESH_SECONDS = (15.0, 30.0, 45.0)
 # Commits that are faster than without a copy mean that the application does less now than when that was measured.
 _OUTDATED_STRAIN = 0.8
 _REFRESH_AT_MOST_EVERY_SECONDS = 10.0
 # A new measurement that is off by more than noise replaces the old one; otherwise both count, against the noise.
 _NOISE = 1.3
-_BASELINE_SAMPLES = 40
-# Nobody feels half a millisecond, and on a fast disk it would be several times the baseline.
-_UNFELT_SECONDS = 0.0005
+_LEAST_SECONDS = 1e-6
+_BASELINE_SAMPLES = 120
+# Nobody feels a fifth of a millisecond, and on a fast disk it would be several times the baseline.
+_UNFELT_SECONDS = 0.0002
 
 
 class Strain:
@@ -34,12 +38,13 @@ class Strain:
         self._new: list[float] = []
         self._out_of_the_way_since: float | None = None
         self._refreshed_at: float | None = None
+        self._refreshes = 0
         self._refreshing_since: float | None = None
 
     @property
     def baseline(self) -> float | None:
-        """Median latency while the copy was out of the way, in seconds; None until it was measured."""
-        return median(self._clean) if len(self._clean) >= _FEWEST_SAMPLES else None
+        """Typical latency while the copy was out of the way, in seconds; None until it was measured."""
+        return _typical(self._clean) if len(self._clean) >= _FEWEST_SAMPLES else None
 
     def add(self, now: float, latency: float, *, out_of_the_way: bool) -> None:
         """One commit took ``latency``; ``out_of_the_way`` while the copy reads nothing, or no more than its floor."""
@@ -65,7 +70,7 @@ class Strain:
         baseline = self.baseline
         if baseline is None or len(recent) < _FEWEST_SAMPLES:
             return None
-        return (median(recent) + _UNFELT_SECONDS) / (baseline + _UNFELT_SECONDS)
+        return (_typical(recent) + _UNFELT_SECONDS) / (baseline + _UNFELT_SECONDS)
 
     def make_way(self, now: float) -> bool:
         """True while the copy shall stay at its floor, for the baseline to be measured anew."""
@@ -74,19 +79,27 @@ class Strain:
         if self._refreshing_since is None and self._is_due(now - self._refreshed_at, self.value(now)):
             self._refreshing_since = now
         if self._refreshing_since is not None and now - self._refreshing_since >= _MEASURE_SECONDS:
+            self._refreshes = min(self._refreshes + 1, len(_REFRESH_SECONDS) - 1)
             self._renew()
             self._refreshing_since, self._refreshed_at = None, now
         return self._refreshing_since is not None
 
     def _is_due(self, age: float, strain: float | None) -> bool:
         outdated = strain is None or strain < _OUTDATED_STRAIN
-        return age >= (_REFRESH_AT_MOST_EVERY_SECONDS if outdated else _REFRESH_SECONDS)
+        return age >= (_REFRESH_AT_MOST_EVERY_SECONDS if outdated else _REFRESH_SECONDS[self._refreshes])
 
     def _renew(self) -> None:
         baseline = self.baseline
         if baseline is not None and len(self._new) >= _FEWEST_SAMPLES:
-            ratio = (median(self._new) + _UNFELT_SECONDS) / (baseline + _UNFELT_SECONDS)
+            ratio = (_typical(self._new) + _UNFELT_SECONDS) / (baseline + _UNFELT_SECONDS)
             if not 1 / _NOISE < ratio < _NOISE:
                 self._clean.clear()
+                self._refreshes = 0
         self._clean.extend(self._new)
         self._new.clear()
+
+
+def _typical(latencies: Collection[float]) -> float:
+    """The geometric mean. Latencies spread by factors, which the median wastes half of the samples on; and it feels the
+    slow ones, which are the first to show a queue, without one that hung deciding alone."""
+    return exp(fsum(log(max(latency, _LEAST_SECONDS)) for latency in latencies) / len(latencies))

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from airflow_backup_guard.core import backup
 from airflow_backup_guard.core.backup import BackupRecord
 from airflow_backup_guard.core.verification import Verification
 from airflow_backup_guard.errors import BackupMissing, ObjectMissing
 from airflow_backup_guard.repository.base import Repository
+from airflow_backup_guard.repository.codec import open_decoded
 from airflow_backup_guard.repository.read import read_whole
 
 
@@ -55,3 +58,15 @@ def ids(repository: Repository, plan_name: str | None) -> Iterator[tuple[str, st
         backup_id = name.removesuffix(".json")
         if backup.is_backup_id(backup_id):  # whatever else somebody put there is none of ours
             yield plan, backup_id
+
+
+def telemetry(repository: Repository, record: BackupRecord, identities: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """What a copy wrote once a second about load, decision and rate, the oldest first; docs/format.md has the fields.
+
+    ``identities`` are age secret keys, for a backup that is encrypted.
+    """
+    lines: list[dict[str, Any]] = []
+    for part in record.parts_of("telemetry"):
+        with open_decoded(repository, part.key, identities) as content:
+            lines += [json.loads(line) for line in content.read().splitlines()]
+    return lines

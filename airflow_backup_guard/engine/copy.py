@@ -16,10 +16,12 @@ from airflow_backup_guard.core import backup
 from airflow_backup_guard.core.backup import Attempt, BackupRecord, Snapshot, StoredPart, Tablespace
 from airflow_backup_guard.core.budget import Budget
 from airflow_backup_guard.core.load import Assessment
+from airflow_backup_guard.core.outlook import Outlook
 from airflow_backup_guard.core.pace import Pace
 from airflow_backup_guard.core.plan import BackupPlan
 from airflow_backup_guard.core.wal import LSN
 from airflow_backup_guard.engine import control
+from airflow_backup_guard.engine.ical import with_sources_read
 from airflow_backup_guard.engine.parts import PartStore, PartWriter
 from airflow_backup_guard.engine.snapshot import close_attempt, refuse_outside_window
 from airflow_backup_guard.engine.stop import Stop
@@ -43,14 +45,19 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a copy is: ``done`` of about ``total`` bytes of the database, and its pace.
+    """How far a copy is: ``done`` of about ``total`` bytes of the database, its pace, and what the load was last.
 
-    ``total`` is 0 while the server makes its checkpoint, before the first byte.
+    ``total`` is 0 while the server makes its checkpoint, before the first byte. ``finish`` is when it will be done at
+    the pace of the last minutes, if that is known; ``late`` tells what becomes of it if that is after its window.
     """
 
     done: int
     total: int
     pace: Pace
+    assessment: Assessment | None = None
+    finish: datetime | None = None
+    window_end: datetime | None = None
+    late: str = ""
 
 
 def copy(
@@ -122,6 +129,8 @@ class _Copy:
         self.throttle = Throttle(Pace.start(plan.min_rate, plan.max_rate), stop)
         self.control = control.ControlWatch(repository, plan.name, snapshot.backup_id, self.throttle, stop)
         self.telemetry = Telemetry()
+        self.outlook = Outlook(None)
+        self.assessment: Assessment | None = None
         self.parts: list[StoredPart] = []
         self.done = 0
         self.told_at = 0.0
@@ -147,7 +156,9 @@ class _Copy:
             self.store.clear()
             self._reopen()
             self.control.start()
-            budget = Budget.of(self.plan, datetime.now(timezone.utc))
+            now = datetime.now(timezone.utc)
+            budget = Budget.of(with_sources_read(self.plan, now), now)
+            self.outlook = Outlook(budget.window_end)
             monitor = self.monitor = LoadMonitor(
                 self.dsn, self.plan.limits, self.throttle, budget, self._read_and_left, self._on_load
             )
@@ -167,9 +178,7 @@ class _Copy:
                 ended_at = datetime.now(timezone.utc)
                 monitor.enter(Phase.AFTER)
                 self.stop.wait(self.baseline_seconds)
-                with self.store.writer("telemetry", "telemetry", "telemetry.jsonl") as writer:
-                    writer.write(self.telemetry.content())
-                    self.parts.append(writer.commit())
+                self._store_telemetry()
                 self.control.end()
                 self._keep_going()
                 self._check_stored()
@@ -259,6 +268,8 @@ class _Copy:
             part: PartWriter | None = None
             while (message := stream.read(_READ_SECONDS)) is not False:
                 self._keep_going()
+                if self.telemetry.is_due:
+                    self._store_telemetry()
                 if message is None or isinstance(message, bool):
                     continue
                 if message.kind is MessageKind.DATA and part is not None:
@@ -276,7 +287,25 @@ class _Copy:
         now = time.monotonic()
         if at_once or now - self.told_at >= _TELL_SECONDS:
             self.told_at = now
-            self.on_progress(Progress(self.done, total, self.throttle.pace))
+            if total:  # before that it waits for a checkpoint, which says nothing about its speed
+                self.outlook.add(datetime.now(timezone.utc), self.done, max(total - self.done, 0))
+            self.on_progress(
+                Progress(
+                    self.done,
+                    total,
+                    self.throttle.pace,
+                    self.assessment,
+                    self.outlook.finish,
+                    self.outlook.window_end,
+                    self.plan.at_window_end.value if self.outlook.is_late else "",
+                )
+            )
+
+    def _store_telemetry(self) -> None:
+        number = sum(part.kind == "telemetry" for part in self.parts) + 1
+        with self.store.writer("telemetry", f"{number:05}", f"telemetry/{number:05}.jsonl") as writer:
+            writer.write(self.telemetry.take())
+            self.parts.append(writer.commit())
 
     def _part(self, archive: str) -> PartWriter:
         if not archive:
@@ -352,4 +381,5 @@ class _Copy:
             self.wal.check()
 
     def _on_load(self, now: datetime, phase: Phase, assessment: Assessment, pace: Pace) -> None:
-        self.telemetry.add(now, phase.value, assessment, pace, self.done)
+        self.assessment = assessment
+        self.telemetry.add(now, phase.value, assessment, pace, self.done, self.wal.behind if self.wal else 0)

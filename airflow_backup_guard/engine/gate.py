@@ -2,35 +2,27 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 
 from airflow_backup_guard.core.gate import GateReading, Quiet
-from airflow_backup_guard.core.load import LoadLevel, LoadSample, assess, baseline_of
+from airflow_backup_guard.core.load import LoadLevel
 from airflow_backup_guard.core.plan import BackupPlan
-from airflow_backup_guard.postgres.probe import LoadProbe
-
-_SAMPLE_SECONDS = 2.0
-_BASELINE_SAMPLES = 150
+from airflow_backup_guard.engine.shared_probe import shared_load
 
 
-async def watch_load(plan: BackupPlan, dsn: str) -> AsyncIterator[GateReading]:
-    """A reading every two seconds, without end; the first that says ``opened`` is the answer.
+async def watch_load(plan: BackupPlan, dsn: str) -> AsyncGenerator[GateReading, None]:
+    """A reading a second, without end; the first that says ``opened`` is the answer. Close it (``aclosing``).
 
-    The baseline of relative limits is the median of the last five minutes, as far as they were watched: before a copy
-    they hold back a load that rises, and not one that is as it always is.
+    All gates of an event loop on the same database share one probe. The baseline of relative limits is the median of
+    the last five minutes, as far as they were watched: before a copy they hold back a load that rises, and not one that
+    is as it always is.
     """
     quiet = Quiet()
-    seen: deque[LoadSample] = deque(maxlen=_BASELINE_SAMPLES)
-    async with LoadProbe(dsn, custom=plan.limits.custom) as probe:
-        # A rate is the difference of two samples, so the first sample cannot be judged yet.
-        await probe.sample()
+    async with shared_load(dsn, plan.limits.custom) as load:
         while True:
-            await asyncio.sleep(_SAMPLE_SECONDS)
-            sample = await probe.sample()
-            seen.append(sample)
-            assessment = assess(sample, plan.limits, baseline_of(seen))
+            sample = await load.sample()
+            assessment = load.assess(plan.limits)
             quiet = quiet.after(assessment, sample.taken_at)
             opened = quiet.since is not None and quiet.lasted >= plan.quiet_for
             yield GateReading(opened, assessment, quiet, plan.quiet_for)
@@ -38,7 +30,8 @@ async def watch_load(plan: BackupPlan, dsn: str) -> AsyncIterator[GateReading]:
 
 async def look(plan: BackupPlan, dsn: str) -> GateReading:
     """One look at the gate: ends as soon as it opens, or a sample shows that it does not now."""
-    async for reading in watch_load(plan, dsn):
-        if reading.opened or reading.assessment.level is not LoadLevel.NORMAL:
-            return reading
+    async with aclosing(watch_load(plan, dsn)) as readings:
+        async for reading in readings:
+            if reading.opened or reading.assessment.level is not LoadLevel.NORMAL:
+                return reading
     raise AssertionError("watch_load has no end")

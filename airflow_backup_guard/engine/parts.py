@@ -12,7 +12,7 @@ from airflow_backup_guard.core.plan import BackupPlan
 from airflow_backup_guard.repository.base import ObjectWriter, Repository
 from airflow_backup_guard.repository.codec import EncodingWriter, suffix
 
-_WAL_LEVEL = 3
+_WAL_LEVEL = 1
 
 
 class PartWriter(AbstractContextManager["PartWriter"]):

@@ -13,6 +13,7 @@ from airflow_backup_guard.core.check import Check, CheckStatus
 from airflow_backup_guard.core.plan import BackupPlan
 from airflow_backup_guard.core.units import Size
 from airflow_backup_guard.engine import control
+from airflow_backup_guard.engine.ical import read_sources, with_sources_read
 from airflow_backup_guard.engine.parts import PartStore
 from airflow_backup_guard.errors import BackupGuardError, ObjectMissing, PreflightFailed, PreflightNotYet
 from airflow_backup_guard.postgres.check import Content, Preflight, preflight
@@ -112,7 +113,8 @@ def _check_all_but_the_window(plan: BackupPlan, dsn: str, repository: Repository
 def _forecast_check(plan: BackupPlan, content: Content) -> Check:
     if content.size is None:
         return Check("forecast", CheckStatus.WARNING, "How long it takes is unknown, as the size is.")
-    expected = forecast(plan, datetime.now(timezone.utc), content.size, content.wal_rate)
+    now = datetime.now(timezone.utc)
+    expected = forecast(with_sources_read(plan, now), now, content.size, content.wal_rate)
     if expected.fits:
         return Check("forecast", CheckStatus.OK, str(expected))
     remedy = f"At the window's end the plan says: {plan.at_window_end.value}. Raise max_rate, or start earlier."
@@ -120,13 +122,13 @@ def _forecast_check(plan: BackupPlan, content: Content) -> Check:
 
 
 def _window_check(plan: BackupPlan, now: datetime) -> Check:
-    calendar = plan.calendar
-    windows = f"{calendar}, {calendar.tz}"
-    start = None if calendar.contains(now) else calendar.next_start(now)
-    if start is None:
-        return Check("off-peak window", CheckStatus.OK, f"it is inside of {windows}")
-    remedy = f"The next window opens {start:%a %Y-%m-%d %H:%M %Z}."
-    return Check("off-peak window", CheckStatus.FAILED, f"It is outside of {windows}.", remedy, transient=True)
+    calendar = read_sources(plan.calendar, now)
+    if calendar.contains(now):
+        return Check("off-peak window", CheckStatus.OK, f"it is inside of {calendar}, {calendar.tz}")
+    reasons = "; ".join(closed.text for closed in calendar.why_closed(now))
+    start = calendar.next_start(now)
+    remedy = f"The next window opens {start:%a %Y-%m-%d %H:%M %Z}." if start else "No window opens within two years."
+    return Check("off-peak window", CheckStatus.FAILED, f"Closed: {reasons}.", remedy, transient=True)
 
 
 def _repository_checks(plan: BackupPlan, repository: Repository, size: int | None) -> list[Check]:

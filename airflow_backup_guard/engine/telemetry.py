@@ -11,23 +11,34 @@ from airflow_backup_guard.core.load import Assessment, LoadLevel
 from airflow_backup_guard.core.pace import Pace, PaceState
 
 _SPACING = timedelta(seconds=1)
+_LINES_PER_PIECE = 600
 
 
 class Telemetry:
-    """Collects JSON lines; a change of level or state is never left out, whatever the spacing."""
+    """Collects JSON lines, to be stored in pieces of ten minutes, so that a copy of a day holds no more of them.
+
+    A change of phase, level or state is never left out, whatever the spacing. Any thread may add; one takes.
+    """
 
     def __init__(self) -> None:
         self._lines: list[bytes] = []
         self._lock = threading.Lock()
-        self._last: tuple[datetime, LoadLevel, PaceState] | None = None
+        self._last: tuple[datetime, str, LoadLevel, PaceState] | None = None
 
-    def add(self, now: datetime, phase: str, assessment: Assessment, pace: Pace, bytes_read: int) -> None:
-        """Add a line unless one was added less than a second ago and nothing changed since."""
+    @property
+    def is_due(self) -> bool:
+        """Whether there is enough for a piece."""
+        return len(self._lines) >= _LINES_PER_PIECE
+
+    def add(
+        self, now: datetime, phase: str, assessment: Assessment, pace: Pace, bytes_read: int, wal_behind: int
+    ) -> None:
+        """Add a line unless one was added less than a second ago and nothing changed since; sizes in bytes."""
         if self._last is not None:
-            then, level, state = self._last
-            if now - then < _SPACING and (level, state) == (assessment.level, pace.state):
+            then, *before = self._last
+            if now - then < _SPACING and before == [phase, assessment.level, pace.state]:
                 return
-        self._last = (now, assessment.level, pace.state)
+        self._last = (now, phase, assessment.level, pace.state)
         line: dict[str, Any] = {
             "time": now.isoformat(timespec="milliseconds"),
             "phase": phase,
@@ -36,12 +47,14 @@ class Telemetry:
             "rate": int(pace.rate),
             "reason": pace.reason,
             "bytes_read": bytes_read,
+            "wal_behind": wal_behind,
             **{finding.signal: finding.value for finding in assessment.findings},
         }
         with self._lock:
             self._lines.append(json.dumps(line, separators=(",", ":")).encode() + b"\n")
 
-    def content(self) -> bytes:
-        """All lines so far."""
+    def take(self) -> bytes:
+        """All lines that were not taken yet."""
         with self._lock:
-            return b"".join(self._lines)
+            lines, self._lines = self._lines, []
+        return b"".join(lines)

@@ -135,6 +135,8 @@ class LoadMonitor(AbstractContextManager["LoadMonitor"]):
         self._thread = threading.Thread(target=lambda: asyncio.run(self._watch()), name="load-monitor", daemon=True)
         self._latencies = {phase: array("d") for phase in Phase}
         self._seconds = dict.fromkeys(PaceState, 0.0)
+        self._seconds_at: dict[LoadLevel, float] = {}
+        self._level = LoadLevel.UNKNOWN
         self._pauses: list[Pause] = []
         self._strain = Strain()
         self._before: deque[LoadSample] = deque(maxlen=100)
@@ -175,6 +177,9 @@ class LoadMonitor(AbstractContextManager["LoadMonitor"]):
             seconds_throttled=round(self._seconds[PaceState.THROTTLED], 3),
             seconds_paused=round(self._seconds[PaceState.PAUSED], 3),
             pauses=tuple(self._pauses),
+            seconds_at={
+                level.value: round(self._seconds_at[level], 3) for level in LoadLevel if level in self._seconds_at
+            },
         )
 
     async def _watch(self) -> None:
@@ -239,6 +244,7 @@ class LoadMonitor(AbstractContextManager["LoadMonitor"]):
         self._throttle.set_pace(self._within_bounds(now, sample.taken_at))
         pace = self._accounted = self._throttle.pace
         self._account(sample.taken_at, now, before, pace)
+        self._level = assessment.level
         self._listener(sample.taken_at, self._phase, assessment, pace)
 
     def _decide(self, now: float, moment: datetime) -> None:
@@ -272,6 +278,7 @@ class LoadMonitor(AbstractContextManager["LoadMonitor"]):
         if self._phase is not Phase.DURING:
             return
         self._seconds[before.state] += seconds
+        self._seconds_at[self._level] = self._seconds_at.get(self._level, 0.0) + seconds
         if before.state is PaceState.PAUSED and self._pauses:
             began_at = self._pauses[-1].began_at
             self._pauses[-1] = Pause(began_at, (taken_at - began_at) / timedelta(seconds=1), self._pauses[-1].reason)

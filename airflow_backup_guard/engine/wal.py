@@ -15,6 +15,10 @@ from airflow_backup_guard.postgres.replication import KeepGoing, ReplicationConn
 from airflow_backup_guard.postgres.wal_stream import WalStream
 
 _READ_SECONDS = 0.2
+# The server sends a message for each commit. Taken one by one they would wake this thread as often, at the cost of the
+# application's own processes where they share a processor; taken in batches, they are still read before they pile up.
+_BATCH_SECONDS = float(__import__("os").environ.get("BGW", "0.005"))
+_BATCH_BYTES = 1 << 16
 _STALLED_SECONDS = 360.0  # what a write to a repository that hangs may take, with its retries
 _JOIN_SECONDS = 2.0
 
@@ -42,6 +46,8 @@ class WalArchive(AbstractContextManager["WalArchive"]):
         self._end: LSN | None = None
         self._error: Exception | None = None
         self._position = self._first
+        self.behind = 0
+        """Bytes of WAL that the server has written and we have not stored."""
         self._closing = threading.Event()
         self._complete = threading.Event()
         self._thread = threading.Thread(target=self._run, name="wal-archive", daemon=True)
@@ -87,21 +93,32 @@ class WalArchive(AbstractContextManager["WalArchive"]):
             )
             while not self._closing.is_set():
                 position = stream.position
-                data = stream.read(_READ_SECONDS)
+                batch = self._batch(stream)
                 if self._complete.is_set():
                     continue
-                if data:
-                    self._store_from(position, data)
+                if batch:
+                    self._store_from(position, memoryview(batch))
                     self._position = stream.position
+                self.behind = max(stream.server_position - stream.position, 0)
                 if self._end is not None and stream.position >= self._end:
                     self._pad(stream.position)
                     self._complete.set()
+                elif len(batch) < _BATCH_BYTES:
+                    time.sleep(_BATCH_SECONDS)
         except Exception as error:  # the copy's thread raises it
             self._error = error
         finally:
             if self._segment is not None:
                 with suppress(Exception):  # what is still open is invisible, and swept by whoever cleans up
                     self._segment.__exit__(None, None, None)
+
+    @staticmethod
+    def _batch(stream: WalStream) -> bytearray:
+        """What has arrived, and if that is nothing, what comes next."""
+        batch = bytearray(stream.read(_READ_SECONDS) or b"")
+        while batch and len(batch) < _BATCH_BYTES and (more := stream.read(0)):
+            batch += more
+        return batch
 
     def _keep_going(self) -> None:
         if self._closing.is_set():

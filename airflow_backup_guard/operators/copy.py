@@ -30,14 +30,25 @@ class ThrottledCopyOperator(StoppableOperator):
         self.snapshot = snapshot
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Copy; the log has a line of progress every 15 s."""
+        """Copy; the log has a line of progress every 15 s, and the task state store what goes on now."""
         from airflow_backup_guard.core.backup import Snapshot, dump_plain, load_plain
         from airflow_backup_guard.core.report import record_lines
-        from airflow_backup_guard.engine.copy import copy
+        from airflow_backup_guard.engine.copy import Progress, copy
+        from airflow_backup_guard.engine.priority import give_way
         from airflow_backup_guard.engine.progress import ProgressLog
+        from airflow_backup_guard.operators.live import LiveView
 
         hook = BackupGuardHook(self.plan)
         snapshot = load_plain(Snapshot, self.snapshot)
+        log = ProgressLog(self.log.info, self.log.warning)
+        live = LiveView(self.plan.name, snapshot.backup_id, context.get("task_state_store"))
+
+        give_way()
+
+        def show(progress: Progress) -> None:
+            log(progress)
+            live(progress)
+
         with told_to_airflow(context):
             record = copy(
                 self.plan,
@@ -45,9 +56,10 @@ class ThrottledCopyOperator(StoppableOperator):
                 hook.dsn(),
                 hook.repository(),
                 stop=self._stop,
-                on_progress=ProgressLog(self.log.info),
+                on_progress=show,
             )
             self._stop.check()
+        live.finish(record.impact)
         for name, value in record_lines(record):
             self.log.info("%-16s %s", name, value)
         return {

@@ -152,6 +152,12 @@ class ReplicationConnection:
 
         state = field(psycopg.pq.DiagnosticField.SQLSTATE)
         text = f"{self._place}: {field(psycopg.pq.DiagnosticField.MESSAGE_PRIMARY)}."
+        if state == "58P01" and "has already been removed" in text:
+            return SourceUnavailable(
+                text,
+                remedy="The repository takes WAL more slowly than it is written: use a faster one, or raise the "
+                "server's wal_keep_size so that it bears with it.",
+            )
         if state in ("53400", "55000") and "slot" in text:
             return SourceBusy(text, remedy="Free a replication slot, or raise max_replication_slots.")
         if state.startswith(("53", "55", "57", "08", "XX", "58")) or not state:

@@ -7,8 +7,10 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseSensorOperator, PokeReturnValue, conf, timezone
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from airflow_backup_guard.engine.stop import Stop
+from airflow_backup_guard.hooks.errors import told_to_airflow
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -29,16 +31,17 @@ class Gate(BaseSensorOperator):
         )
 
     @abstractmethod
-    def look(self) -> tuple[bool, dict[str, Any]]:
+    def look(self, context: Context) -> tuple[bool, dict[str, Any]]:
         """Whether the gate is open, and what was seen, as plain values with a ``text``."""
 
     @abstractmethod
     def waiting(self) -> BaseTrigger:
-        """The trigger that fires when it is worth looking again."""
+        """The trigger that fires when it is worth looking again, as far as the last look tells."""
 
     def poke(self, context: Context) -> PokeReturnValue:
         """Look once."""
-        opened, seen = self.look()
+        with told_to_airflow(context):
+            opened, seen = self.look(context)
         self.log.info("The %s gate is %s: %s", seen["gate"], "open" if opened else "closed", seen["text"])
         return PokeReturnValue(opened, seen)
 
@@ -48,7 +51,13 @@ class Gate(BaseSensorOperator):
             seen = super().execute(context)
             self._stop.check()
             return seen
-        return self._wait_until(self._new_deadline(), context)
+        try:
+            return self._wait_until(self._new_deadline(), context)
+        except AirflowFailException as error:
+            # As sensors do it that are poked, and those that come back from the triggerer.
+            if self.soft_fail:
+                raise AirflowSkipException(str(error)) from error
+            raise
 
     def execute_complete(self, context: Context, event: Any, deadline: str | None = None) -> Any:
         """Look again after the trigger fired: it may have fired a while ago."""

@@ -2,46 +2,53 @@
 
 from __future__ import annotations
 
-import time
+import asyncio
 from collections.abc import AsyncIterator
+from contextlib import aclosing
+from datetime import datetime, timezone
+from importlib import import_module
 from typing import Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_backup_guard.core import BackupPlan
-from airflow_backup_guard.core.load import LoadLevel
+from airflow_backup_guard.core.gate import LogRhythm
 from airflow_backup_guard.hooks.backup_guard import BackupGuardHook
-
-_LOG_SECONDS = 15.0
 
 
 class WriteLoadTrigger(BaseTrigger):
-    """Fires once with what the gate saw when it opened; the deadline is kept by the deferral's timeout.
+    """Fires once, with what the gate saw: when it opens, or at ``look_at``, closed, for its task to look again.
+
+    All triggers of one triggerer on the same database share one probe. The deadline is kept by the deferral's timeout.
 
     :param plan: :meth:`BackupPlan.to_dict` of the plan. No password is among it: the connection is looked up
         wherever the trigger runs.
+    :param look_at: a moment in ISO format
     """
 
-    def __init__(self, plan: dict[str, Any]) -> None:
+    def __init__(self, plan: dict[str, Any], look_at: str | None = None) -> None:
         super().__init__()
         self.plan = plan
+        self.look_at = look_at
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Everything that is needed to run anew elsewhere; the wait for quiet then begins anew, too."""
-        return (f"{type(self).__module__}.{type(self).__qualname__}", {"plan": self.plan})
+        kwargs = {"plan": self.plan, "look_at": self.look_at}
+        return (f"{type(self).__module__}.{type(self).__qualname__}", kwargs)
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Look every two seconds; log changes at once, and the rest every 15 s."""
-        from airflow_backup_guard.engine.gate import watch_load
-
+        """Look once a second; log changes, and a line a minute."""
+        # Not in the event loop, which other triggers wait for.
+        gate = await asyncio.to_thread(import_module, "airflow_backup_guard.engine.gate")
         plan = BackupPlan.from_dict(self.plan)
-        dsn = await BackupGuardHook(plan).async_dsn()
-        logged_at, logged_level = 0.0, LoadLevel.NORMAL
-        async for reading in watch_load(plan, dsn):
-            level = reading.assessment.level
-            if reading.opened or level is not logged_level or time.monotonic() - logged_at > _LOG_SECONDS:
-                self.log.info("%s", reading)
-                logged_at, logged_level = time.monotonic(), level
-            if reading.opened:
-                yield TriggerEvent(reading.to_dict())
-                return
+        look_at = datetime.fromisoformat(self.look_at) if self.look_at else None
+        rhythm = LogRhythm()
+        async with aclosing(gate.watch_load(plan, await BackupGuardHook(plan).async_dsn())) as readings:
+            async for reading in readings:
+                now = datetime.now(timezone.utc)
+                if rhythm.is_due(reading, now):
+                    self.log.info("%s", reading)
+                    rhythm = rhythm.after(reading, now)
+                if reading.opened or (look_at is not None and now >= look_at):
+                    yield TriggerEvent(reading.to_dict())
+                    return

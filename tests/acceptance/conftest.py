@@ -8,9 +8,10 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -44,11 +45,38 @@ def free_ports(count: int) -> list[int]:
         return [opened.getsockname()[1] for opened in sockets]
 
 
+class Metrics(AbstractContextManager["Metrics"]):
+    """What Airflow sends as StatsD metrics: the last value of each, by name."""
+
+    def __init__(self) -> None:
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._socket.bind(("127.0.0.1", 0))
+        self.port = int(self._socket.getsockname()[1])
+        self.values: dict[str, float] = {}
+        self._thread = threading.Thread(target=self._receive, daemon=True)
+
+    def __enter__(self) -> Metrics:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._socket.close()
+
+    def _receive(self) -> None:
+        with suppress(OSError):
+            while True:
+                for line in self._socket.recv(65536).decode().splitlines():
+                    name, _, rest = line.partition(":")
+                    with suppress(ValueError):
+                        self.values[name] = float(rest.split("|")[0])
+
+
 class Airflow:
     """A running Airflow, driven over its REST API."""
 
-    def __init__(self, url: str, server: LocalServer, repository: Path, log: Path) -> None:
+    def __init__(self, url: str, server: LocalServer, repository: Path, log: Path, metrics: Metrics) -> None:
         self.server = server
+        self.metrics = metrics
         self.repository = repository
         self._log = log
         self._client = httpx.Client(base_url=url, timeout=10)
@@ -101,6 +129,11 @@ class Airflow:
         path = f"{run}/taskInstances/{task_id}/xcomEntries/return_value?deserialize=true"
         return self.api("GET", path)["value"]
 
+    def kept(self, run: str, task_id: str, key: str) -> Any:
+        """What a task keeps in the task state store, while it runs and afterwards; None if it is not there."""
+        answer = self._client.get(f"/api/v2{run}/taskInstances/{task_id}/state-store/{key}")
+        return answer.json()["value"] if answer.is_success else None
+
     def log(self, run: str, task_id: str, attempt: int = 1) -> str:
         """A task's log, as the UI shows it."""
         answer = self._client.get(f"/api/v2{run}/taskInstances/{task_id}/logs/{attempt}?full_content=true")
@@ -129,7 +162,8 @@ def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Airflow]:
         shutil.copy(source, dags)
     repository = home / "backups"
     api, worker_logs, triggerer_logs = free_ports(3)
-    with LocalServer.create(major=18, settings={"fsync": "off", "checkpoint_timeout": "30s"}) as server:
+    settings = {"fsync": "off", "checkpoint_timeout": "30s"}
+    with LocalServer.create(major=18, settings=settings) as server, Metrics() as metrics:
         server.sql(f"CREATE ROLE guard LOGIN REPLICATION PASSWORD '{PASSWORD}' IN ROLE pg_monitor")
         server.sql("CREATE TABLE filler AS SELECT n, repeat('x', 500) FROM generate_series(1, 60000) n")
         environment = {
@@ -141,6 +175,9 @@ def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Airflow]:
             "AIRFLOW__API__PORT": str(api),
             "AIRFLOW__API__BASE_URL": f"http://127.0.0.1:{api}",
             "AIRFLOW__API__WORKERS": "1",
+            "AIRFLOW__METRICS__STATSD_ON": "True",
+            "AIRFLOW__METRICS__STATSD_HOST": "127.0.0.1",
+            "AIRFLOW__METRICS__STATSD_PORT": str(metrics.port),
             "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(worker_logs),
             "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(triggerer_logs),
             "AIRFLOW_CONN_SHOP_PRIMARY": f"postgres://guard:{PASSWORD}@127.0.0.1:{server.port}/postgres",
@@ -161,7 +198,7 @@ def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Airflow]:
                 start_new_session=True,
             )
         try:
-            running = Airflow(f"http://127.0.0.1:{api}", server, repository, log)
+            running = Airflow(f"http://127.0.0.1:{api}", server, repository, log, metrics)
             running.wait_until(running.ready, "a healthy Airflow", START_SECONDS)
             yield running
         finally:

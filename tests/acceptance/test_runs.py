@@ -12,6 +12,7 @@ import pytest
 from airflow_backup_guard.core.verification import Verdict
 from airflow_backup_guard.engine import catalog
 from airflow_backup_guard.engine.verify import verify
+from airflow_backup_guard.operators.live import STATE_KEY
 from airflow_backup_guard.repository import open_repository
 from tests.acceptance.conftest import Airflow
 from tests.integration.guarded import sessions, slots
@@ -32,6 +33,10 @@ def test_the_example_dag_makes_a_verified_backup(airflow: Airflow) -> None:
     assert told["good"] is True
     for expected in ("gate off-peak", "gate write load", "commit latency", "stored", "commits during", "verified"):
         assert expected in told["text"]
+    name = f"airflow.backup_guard.{record.plan_name}.copy."
+    assert airflow.metrics.values[name + "throttled_seconds"] == pytest.approx(record.impact.seconds_throttled, abs=0.1)
+    assert airflow.metrics.values[name + "bytes_read"] > 0
+    assert airflow.metrics.values[name + "level"] == 0
     assert "≤ 25.0 ms" in airflow.returned(run, "write_load")["text"]
 
 
@@ -73,6 +78,11 @@ def test_a_copy_that_is_ended_is_never_a_success_and_leaves_nothing(
 ) -> None:
     """No session, no slot, no visible backup, no stored byte; the task and the run are failed, the teardown ran."""
     run = copying(airflow)
+    airflow.wait_until(lambda: bool((airflow.kept(run, "copy", STATE_KEY) or {}).get("done")), "the state of the copy")
+    kept = airflow.kept(run, "copy", STATE_KEY)
+    assert kept["plan"] == "slow"
+    assert 0 < kept["done"] < kept["total"]
+    assert kept["signals"]["commit_latency"] > 0
     end(airflow, run)
     airflow.wait_until(
         lambda: sessions(airflow.server) == 0 and slots(airflow.server) == 0, "the end of all sessions and slots", 10

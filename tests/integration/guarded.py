@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,14 @@ def back_up(plan: BackupPlan, dsn: str, repository: Repository | None = None) ->
     repository = repository or open_repository(plan.repository)
     snapshot = take_snapshot(plan, dsn, repository)
     return copy(plan, snapshot, dsn, repository, stop=Stop(), baseline_seconds=BASELINE_SECONDS)
+
+
+def wait_until(true: Callable[[], object], seconds: float = 10) -> None:
+    """Wait for something that happens elsewhere, and fail if it does not."""
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.02)
 
 
 class CopyInFlight:

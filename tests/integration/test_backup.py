@@ -35,17 +35,9 @@ from airflow_backup_guard.errors import (
 from airflow_backup_guard.postgres.account import account_for
 from airflow_backup_guard.postgres.server import LocalServer, available_majors
 from airflow_backup_guard.repository import open_repository
-from tests.integration.guarded import CopyInFlight, assert_nothing_left, back_up, plan_for, slots
+from tests.integration.guarded import CopyInFlight, assert_nothing_left, back_up, plan_for, slots, wait_until
 
 RoleDsn = Callable[..., str]
-
-
-def wait_until(true: Callable[[], bool], seconds: float = 10) -> None:
-    """Wait for something that happens elsewhere, and fail if it does not."""
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.05)
 
 
 @pytest.fixture

@@ -26,8 +26,7 @@ from airflow_backup_guard.postgres.server import LocalServer
 from airflow_backup_guard.repository import open_repository
 from airflow_backup_guard.repository.s3 import S3Repository
 from airflow_backup_guard.repository.s3_writer import part_size
-from tests.integration.guarded import CopyInFlight, assert_nothing_left, back_up, plan_for, sessions, slots
-from tests.integration.test_backup import wait_until
+from tests.integration.guarded import CopyInFlight, assert_nothing_left, back_up, plan_for, sessions, slots, wait_until
 
 RoleDsn = Callable[..., str]
 PART = part_size(1)
@@ -241,7 +240,7 @@ def test_a_backup_outside_of_its_window_is_refused(guard_dsn: str, tmp_path: Pat
     closed = f"daily {now.add(hours=6):%H:00}-{now.add(hours=7):%H:00}"
     plan = plan_for(tmp_path / "backups", calendar=OffPeakCalendar.parse(closed, tz="UTC"))
     repository = open_repository(plan.repository)
-    with pytest.raises(PreflightNotYet, match=r"off-peak window: It is outside of daily.*The next window opens"):
+    with pytest.raises(PreflightNotYet, match=r"off-peak window: Closed: outside of daily.*The next window opens"):
         take_snapshot(plan, guard_dsn, repository)
     assert take_snapshot(plan, guard_dsn, repository, outside_window=True).plan_name == "shop"
 

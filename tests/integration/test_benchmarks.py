@@ -21,6 +21,7 @@ OPTIONS = {
     "cost": ["--variants", "guard,pg_basebackup"],
     "memory": ["--sizes", "0.06"],
     "dag_parsing": ["--variants", "operators and sensors beyond airflow.sdk"],
+    "gates": ["--gates", "6", "--databases", "2"],
 }
 
 

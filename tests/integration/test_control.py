@@ -32,20 +32,19 @@ from airflow_backup_guard.engine.verify import verify
 from airflow_backup_guard.errors import BackupStopped, RepositoryUnavailable, SourceUnavailable
 from airflow_backup_guard.postgres.server import LocalServer
 from airflow_backup_guard.repository.read import read_whole
-from tests.integration.guarded import BASELINE_SECONDS, CopyInFlight, assert_nothing_left, plan_for, sessions
+from tests.integration.guarded import (
+    BASELINE_SECONDS,
+    CopyInFlight,
+    assert_nothing_left,
+    plan_for,
+    sessions,
+    wait_until,
+)
 
 PROMISE = 2.0
 S3_ACCESS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "control.md"
 ME = f"{getpass.getuser()}@{socket.gethostname()}"
-
-
-def wait_until(true: Callable[[], bool], seconds: float = 10) -> None:
-    """Wait for something that happens elsewhere, and fail if it does not."""
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.02)
 
 
 @pytest.fixture

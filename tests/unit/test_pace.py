@@ -228,11 +228,12 @@ def fewest_and_most_per_second(done: list[tuple[float, int]]) -> tuple[int, int]
 @example(500_000_000, [1e-6])
 @example(500_000_000, [0.015])
 def test_any_second_has_its_rate(rate: int, oversleeping: list[float]) -> None:
-    """No second gets less than 0.98 of the rate, nor more than the rate and the burst, but for one chunk."""
+    """No second gets more than the rate and the burst, nor less than the rate but for what is saved at its beginning
+    and at its end, give or take a chunk."""
     done = read(TokenBucket(rate, now=1000.0), 1000.0, 2.5, oversleeping)
     fewest, most = fewest_and_most_per_second(done)
-    assert fewest >= 0.98 * rate - CHUNK
-    assert most <= 1.05 * rate + CHUNK
+    assert fewest >= 0.96 * rate - CHUNK
+    assert most <= 1.07 * rate + CHUNK
 
 
 @settings(max_examples=25)
@@ -243,7 +244,7 @@ def test_late_sleeps_are_made_up_for(rate: int, oversleeping: list[float]) -> No
     """On average the rate is kept to two percent, as long as no sleep is later than the burst."""
     seconds = 8.0 if rate < 10_000_000 else 2.0
     done = sum(size for _, size in read(TokenBucket(rate, now=0.0), 0.0, seconds, oversleeping))
-    assert 0.98 * rate * seconds - CHUNK - rate * 0.05 <= done <= rate * (seconds + 0.05) + CHUNK
+    assert 0.98 * rate * seconds - CHUNK - rate * 0.05 <= done <= rate * (seconds + 0.07) + CHUNK
 
 
 def test_a_stall_is_not_followed_by_a_flood() -> None:
@@ -253,17 +254,20 @@ def test_a_stall_is_not_followed_by_a_flood() -> None:
     while bucket.wait(60.0) == 0:
         bucket.take(CHUNK, 60.0)
         allowed += CHUNK
-    assert allowed <= 0.05 * 100_000_000 + CHUNK
+    assert allowed <= 0.07 * 100_000_000 + CHUNK
 
 
 def test_a_reader_owes_what_it_has_read() -> None:
-    """The first chunk is read before it is paid for, and then the wait is what it is worth."""
-    bucket = TokenBucket(1_000_000, now=5.0)
+    """The first chunk is read before it is paid for, and then the wait is what it is worth, and what is saved."""
+    bucket = TokenBucket(1_000_000, now=5.0, burst=0.2, quantum=0.1)
     assert bucket.wait(5.0) == 0
     bucket.take(500_000, 5.0)
-    assert bucket.wait(5.0) == pytest.approx(0.5)
-    assert bucket.wait(5.3) == pytest.approx(0.2)
-    assert bucket.wait(5.5) == pytest.approx(0, abs=1e-9)
+    assert bucket.wait(5.0) == pytest.approx(0.6)
+    assert bucket.wait(5.3) == pytest.approx(0.3)
+    assert bucket.wait(5.5) == pytest.approx(0.1)
+    assert bucket.wait(5.6 + 1e-9) == 0
+    bucket.take(90_000, 5.6)
+    assert bucket.wait(5.6) == 0, "what was saved is for reading without another wait"
 
 
 def test_a_rate_that_rises_shortens_a_wait() -> None:
@@ -271,7 +275,7 @@ def test_a_rate_that_rises_shortens_a_wait() -> None:
     bucket = TokenBucket(1_000_000, now=0.0)
     bucket.take(1_000_000, 0.0)
     bucket.set_rate(10_000_000, 0.5)
-    assert bucket.wait(0.5) == pytest.approx(0.05)
+    assert bucket.wait(0.5) == pytest.approx(0.05 + 0.02)
     assert bucket.wait(0.6) == 0
 
 
@@ -280,7 +284,7 @@ def test_a_rate_that_falls_lengthens_a_wait() -> None:
     bucket = TokenBucket(10_000_000, now=0.0)
     bucket.take(1_000_000, 0.0)
     bucket.set_rate(1_000_000, 0.05)
-    assert bucket.wait(0.05) == pytest.approx(0.5)
+    assert bucket.wait(0.05) == pytest.approx(0.5 + 0.02)
 
 
 def test_a_burst_of_the_old_rate_is_not_kept() -> None:
@@ -288,7 +292,7 @@ def test_a_burst_of_the_old_rate_is_not_kept() -> None:
     bucket = TokenBucket(100_000_000, now=0.0)
     bucket.set_rate(1_000_000, 10.0)
     bucket.take(100_000, 10.0)
-    assert bucket.wait(10.0) == pytest.approx(0.05)
+    assert bucket.wait(10.0) == pytest.approx(0.1 - 0.07 + 0.02)
 
 
 @settings(max_examples=50)
@@ -306,4 +310,5 @@ def test_any_sequence_of_rates_is_kept(steps: list[tuple[int, float]]) -> None:
                 done += CHUNK
             now = min(now + wait + 1e-6 * (wait > 0), end)
         allowed += rate * seconds
-    assert allowed * 0.98 - CHUNK <= done <= allowed + CHUNK
+    saved = 0.02 * max(rate for rate, _ in steps)
+    assert allowed * 0.98 - CHUNK - saved <= done <= allowed + CHUNK

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from airflow_backup_guard.core.calendar import OffPeakCalendar
 from airflow_backup_guard.core.load import Limit, LoadLimits
-from airflow_backup_guard.core.plan import BackupPlan
+from airflow_backup_guard.core.plan import BackupPlan, WhenLate, WhenStarved
 from airflow_backup_guard.core.units import Rate
 from airflow_backup_guard.errors import BackupGuardError, InvalidPlan
 
@@ -77,6 +77,11 @@ REPOSITORIES = '"file:///absolute/path", "s3://bucket/prefix"'
         *(("quiet_for", value, '"90s"') for value in (30, "30", "", "-1s", None, "soon")),
         ("quiet_for", timedelta(seconds=-1), "not negative"),
         ("at_window_end", "never", '"finish", "floor" or "stop"'),
+        *(("min_remaining", value, '"90s"') for value in (30, "soon", "-1s")),
+        ("when_late", "never", '"wait", "skip" or "fail"'),
+        *(("rpo", value, '"90s"') for value in (26, "a day")),
+        *(("rpo", value, "above zero, up to 3660d") for value in ("0s", "4000d")),
+        ("when_starved", "go", '"wait", "go_at_floor" or "fail"'),
         ("window_first", 1, "True or False"),
         ("max_pause", 60, '"90s"'),
         ("max_duration", "long", '"90s"'),
@@ -142,6 +147,20 @@ def test_a_plan_can_be_copied_and_compared() -> None:
     assert len({plan(), copy.copy(plan()), plan(name="eu")}) == 2
 
 
+def test_what_fits_in_no_window_is_refused() -> None:
+    """It would wait for ever; the longest window is a Saturday's, in the night when clocks are set back."""
+    assert plan(min_remaining="11h").min_remaining == timedelta(hours=11)
+    with pytest.raises(InvalidPlan, match=r"min_remaining: '11h 1min' is not valid.*longest window of Mon-Fri 01:00"):
+        plan(min_remaining="11h 1min")
+
+
+def test_a_copy_at_the_floor_is_never_fast_and_is_not_ended_by_load() -> None:
+    """That is what a plan asks for that would rather have a slow backup than none."""
+    floor = plan(min_rate="2MB/s", max_pause="1min", max_duration="20h").at_floor()
+    assert (floor.max_rate, floor.min_rate, floor.max_pause) == (Rate(2_000_000), Rate(2_000_000), timedelta(hours=20))
+    assert floor.name == plan().name
+
+
 # To plain values and back
 
 
@@ -154,6 +173,10 @@ def test_plain_values_are_readable() -> None:
         "compression_level": 3,
         "calendar": {"windows": "Mon-Fri 01:00-05:00; Fri,Sat 22:00-08:00", "tz": "America/Los_Angeles"},
         "limits": {"commit_latency": ["20ms"]},
+        "min_remaining": None,
+        "when_late": "wait",
+        "rpo": None,
+        "when_starved": "wait",
         "at_window_end": "floor",
         "window_first": False,
         "max_pause": "1h",
@@ -189,6 +212,10 @@ PLANS = st.builds(
     calendar=CALENDARS,
     limits=LIMITS,
     quiet_for=st.timedeltas(timedelta(0), timedelta(days=2)),
+    min_remaining=st.none() | st.just("forecast") | st.timedeltas(timedelta(0), timedelta(hours=4)),
+    when_late=st.sampled_from(WhenLate),
+    rpo=st.none() | st.timedeltas(timedelta(microseconds=1), timedelta(days=3660)),
+    when_starved=st.sampled_from(WhenStarved),
     checkpoint=st.sampled_from(["spread", "fast"]),
     compression_level=st.integers(1, 19),
     recipients=st.lists(st.text().map(lambda key: f"age1{key}"), max_size=3),

@@ -1,0 +1,100 @@
+"""Whether a run may start now: the window it was due in, and how much of a window must be left for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+from airflow_backup_guard.core.calendar import OffPeakCalendar, Window
+from airflow_backup_guard.core.plan import BackupPlan
+from airflow_backup_guard.core.units import format_duration
+
+_HORIZON = timedelta(days=366)
+
+
+@dataclass(frozen=True)
+class WindowReading:
+    """What the calendar says of a run at one moment.
+
+    ``late``: it cannot start now, and the window that it was due in has closed, or has too little left.
+    ``next_start`` is when it can start, None if it can now, or not within a year.
+    """
+
+    opened: bool
+    late: bool
+    window_end: datetime | None
+    next_start: datetime | None
+    text: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for XCom and reports."""
+        return {
+            "gate": "off-peak",
+            "opened": self.opened,
+            "window_end": self.window_end and self.window_end.isoformat(),
+            "text": self.text,
+        }
+
+
+def time_needed(plan: BackupPlan, now: datetime, last_took: timedelta | None) -> timedelta:
+    """How much of a window must be left for a backup to start; ``last_took`` is how long the last one took.
+
+    A forecast that is longer than every window of the year to come counts as none: waiting would be in vain, and
+    ``at_window_end`` says what becomes of the copy.
+    """
+    if isinstance(plan.min_remaining, timedelta):
+        return plan.min_remaining
+    if plan.min_remaining is None or last_took is None or _next_with(plan.calendar, now, last_took) is None:
+        return timedelta(0)
+    return last_took
+
+
+def read_calendar(calendar: OffPeakCalendar, now: datetime, due: datetime, needed: timedelta) -> WindowReading:
+    """Hold the present moment against the calendar, for a run that was ``due`` then, and needs ``needed`` of a window.
+
+    A run that can start now is not late, whatever it was due in: what matters is when the database is read.
+    """
+    end = calendar.window_end(now)
+    here = f"{calendar} ({calendar.tz})"
+    if end is not None and _between(now, end) >= needed:
+        until = "which never closes" if calendar.always_open else f"until {end}"
+        if needed and not calendar.always_open:
+            until += f"; {_show(_between(now, end))} are left, and {_show(needed)} needed"
+        return WindowReading(True, False, end, None, f"inside of {here}, {until}")
+    found = _next_with(calendar, now, needed)
+    late, missed = _missed(calendar, now, due, needed)
+    text = f"outside of {here}"
+    if end is not None:
+        text = f"inside of {here}, but only {_show(_between(now, end))} are left, and {_show(needed)} needed"
+    elif late:
+        text += f"; the window that this run was due in closed {missed}"
+    if found is None:
+        text += f"; no window within a year leaves {_show(needed)}"
+    else:
+        text += f"; the next window opens {found.start}"
+    return WindowReading(False, late, end, found and found.start, text)
+
+
+def _missed(calendar: OffPeakCalendar, now: datetime, due: datetime, needed: timedelta) -> tuple[bool, datetime | None]:
+    """Whether the window that a run was due in can no longer take it, and when that closes."""
+    end = calendar.window_end(due)
+    if end is None:
+        coming = _next_with(calendar, due, needed)
+        end = coming and coming.end
+    return end is not None and _between(now, end) < max(needed, timedelta.resolution), end
+
+
+def _next_with(calendar: OffPeakCalendar, moment: datetime, needed: timedelta) -> Window | None:
+    """The first stretch of window time from ``moment`` on that is as long as that, within a year."""
+    windows = calendar.windows(moment, moment + _HORIZON)
+    return next((window for window in windows if _between(window.start, window.end) >= needed), None)
+
+
+def _between(start: datetime, end: datetime) -> timedelta:
+    # In UTC: within one zone, Python takes the difference of what clocks on the wall show.
+    return end.astimezone(timezone.utc) - start.astimezone(timezone.utc)
+
+
+def _show(duration: timedelta) -> str:
+    return format_duration(timedelta(seconds=round(duration.total_seconds())))

@@ -1,0 +1,125 @@
+"""What a copy that runs shows of itself in Airflow: its state in the task state store, and metrics."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from airflow_backup_guard.core.pace import PaceState
+from airflow_backup_guard.engine.copy import Progress
+
+if TYPE_CHECKING:
+    from airflow_backup_guard.core.backup import Impact
+
+STATE_KEY = "backup_guard"
+"""The key in the task state store; readable over Airflow's REST API while the task runs."""
+
+_SECONDS = 2.0
+_RECENT = 300  # ten minutes of them, which whoever begins to look then sees at once
+_log = logging.getLogger(__name__)
+
+
+class LiveView:
+    """Call it with every :class:`Progress`; every two seconds it writes the task's state, and metrics.
+
+    The state is one JSON document: ``backup_id``, ``plan``, ``time``, ``done`` and ``total`` (bytes), ``rate`` and
+    ``allowed_rate`` (bytes per second), ``state``, ``reason``, ``level``, ``signals`` (by name, in their units),
+    ``finish``, ``window_end``, ``late``, and ``recent``: up to 300 of ``[time, rate, allowed_rate, commit latency in
+    seconds, state]``, the oldest first.
+
+    Whatever goes wrong here is logged once, and does not concern the copy.
+    """
+
+    def __init__(
+        self, plan_name: str, backup_id: str, store: Any = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """``store`` is Airflow's ``task_state_store``, or None where there is none."""
+        self._plan_name = plan_name
+        self._backup_id = backup_id
+        self._store = store
+        self._clock = clock
+        self._last: tuple[float, int] | None = None
+        self._recent: deque[list[Any]] = deque(maxlen=_RECENT)
+        self._seconds = dict.fromkeys(PaceState, 0.0)
+        self._failed = False
+
+    def __call__(self, progress: Progress) -> None:
+        now = self._clock()
+        then, done = self._last or (now, progress.done)
+        if self._last is not None and now - then < _SECONDS:
+            return
+        self._last = (now, progress.done)
+        self._seconds[progress.pace.state] += now - then
+        rate = (progress.done - done) / (now - then) if now > then else 0.0
+        self._guarded(lambda: self._store_state(progress, rate))
+        self._guarded(lambda: self._send_metrics(progress, rate))
+
+    def finish(self, impact: Impact) -> None:
+        """The copy has ended, and this is the account of it."""
+        self._guarded(lambda: self._gauges(throttled_seconds=impact.seconds_throttled))
+        self._guarded(lambda: self._gauges(paused_seconds=impact.seconds_paused, rate=0, allowed_rate=0))
+
+    def _store_state(self, progress: Progress, rate: float) -> None:
+        if self._store is None:
+            return
+        signals = {found.signal: found.value for found in progress.assessment.findings} if progress.assessment else {}
+        moment = time.time()
+        self._recent.append(
+            [
+                round(moment, 1),
+                round(rate),
+                int(progress.pace.rate),
+                signals.get("commit_latency"),
+                progress.pace.state.value,
+            ]
+        )
+        self._store.set(
+            STATE_KEY,
+            {
+                "backup_id": self._backup_id,
+                "plan": self._plan_name,
+                "time": round(moment, 3),
+                "done": progress.done,
+                "total": progress.total,
+                "rate": round(rate),
+                "allowed_rate": int(progress.pace.rate),
+                "state": progress.pace.state.value,
+                "reason": progress.pace.reason,
+                "level": progress.assessment.level.value if progress.assessment else "unknown",
+                "signals": signals,
+                "finish": progress.finish and progress.finish.isoformat(timespec="seconds"),
+                "window_end": progress.window_end and progress.window_end.isoformat(timespec="seconds"),
+                "late": progress.late,
+                "recent": list(self._recent),
+            },
+        )
+
+    def _send_metrics(self, progress: Progress, rate: float) -> None:
+        self._gauges(
+            rate=rate,
+            allowed_rate=int(progress.pace.rate),
+            bytes_read=progress.done,
+            throttled_seconds=self._seconds[PaceState.THROTTLED],
+            paused_seconds=self._seconds[PaceState.PAUSED],
+        )
+        if progress.assessment is not None:
+            self._gauges(level=progress.assessment.level.severity)
+
+    def _gauges(self, **values: float) -> None:
+        from airflow.sdk.observability import stats
+
+        for name, value in values.items():
+            # The plan is in the name, too: plain StatsD drops tags, and one plan would overwrite another.
+            plan = self._plan_name.replace(".", "_")
+            stats.gauge(f"backup_guard.{plan}.copy.{name}", value, tags={"plan": self._plan_name})
+
+    def _guarded(self, show: Callable[[], None]) -> None:
+        try:
+            show()
+        except Exception as error:  # whatever becomes of the picture, the copy is what matters
+            if not self._failed:
+                _log.warning("The copy goes on, but cannot be shown in Airflow: %r", error)
+            self._failed = True
