@@ -11,6 +11,7 @@ from airflow_backup_guard.core.plan import BackupPlan
 from airflow_backup_guard.core.units import format_duration
 
 _HORIZON = timedelta(days=366)
+_ASK_AGAIN = timedelta(minutes=5)
 
 
 @dataclass(frozen=True)
@@ -64,16 +65,17 @@ def read_calendar(calendar: OffPeakCalendar, now: datetime, due: datetime, neede
         return WindowReading(True, False, end, None, f"inside of {here}, {until}")
     found = _next_with(calendar, now, needed)
     late, missed = _missed(calendar, now, due, needed)
-    text = f"outside of {here}"
+    text = "; ".join(closed.text for closed in calendar.why_closed(now))
     if end is not None:
         text = f"inside of {here}, but only {_show(_between(now, end))} are left, and {_show(needed)} needed"
     elif late:
         text += f"; the window that this run was due in closed {missed}"
     if found is None:
-        text += f"; no window within a year leaves {_show(needed)}"
-    else:
-        text += f"; the next window opens {found.start}"
-    return WindowReading(False, late, end, found and found.start, text)
+        return WindowReading(False, late, end, None, f"{text}; no window within a year leaves {_show(needed)}")
+    if end is None and found.start <= now:
+        # A window is open as far as is known, but what a calendar of others forbids is not known.
+        return WindowReading(False, late, None, now + _ASK_AGAIN, f"{text}; it is asked again in {_show(_ASK_AGAIN)}")
+    return WindowReading(False, late, end, found.start, f"{text}; the next window opens {found.start}")
 
 
 def _missed(calendar: OffPeakCalendar, now: datetime, due: datetime, needed: timedelta) -> tuple[bool, datetime | None]:

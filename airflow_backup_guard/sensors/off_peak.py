@@ -33,7 +33,10 @@ class OffPeakSensor(Gate):
 
     def look(self, context: Context) -> tuple[bool, dict[str, Any]]:
         """Hold the present moment against the calendar."""
-        calendar, now = self.plan.calendar, timezone.utcnow()
+        from airflow_backup_guard.engine.ical import read_sources
+
+        now = timezone.utcnow()
+        calendar = read_sources(self.plan.calendar, now)
         needed = time_needed(self.plan, now, self._last_duration())
         reading = read_calendar(calendar, now, context["dag_run"].run_after, needed)
         if reading.late and self.plan.when_late is WhenLate.SKIP:

@@ -153,3 +153,15 @@ def test_what_is_promised_holds(calendar: OffPeakCalendar, now: datetime, age: t
     if reading.next_start is not None:
         assert reading.next_start.astimezone(timezone.utc) > now
         assert read_calendar(calendar, reading.next_start, now - age, needed).opened
+
+
+def test_a_calendar_of_others_that_is_not_known_keeps_the_gate_closed_and_is_asked_again() -> None:
+    """Within a window: not late, not open, and neither looked at again at once nor left to the next night."""
+    calendar = OffPeakCalendar.parse("daily 01:00-05:00", tz="UTC", blackouts=["https://example.com/maintenance.ics"])
+    reading = read_calendar(calendar, at(2), at(1), HALF_HOUR)
+    assert not reading.opened
+    assert not reading.late
+    assert reading.next_start == at(2, 5)
+    assert "maintenance.ics" in reading.text
+    outside = read_calendar(calendar, at(6), at(6), HALF_HOUR)
+    assert outside.next_start == at(1, day=11)
