@@ -38,15 +38,17 @@ class WindowReading:
         }
 
 
-def time_needed(plan: BackupPlan, now: datetime, last_took: timedelta | None) -> timedelta:
+def time_needed(
+    plan: BackupPlan, now: datetime, last_took: timedelta | None, calendar: OffPeakCalendar | None = None
+) -> timedelta:
     """How much of a window must be left for a backup to start; ``last_took`` is how long the last one took.
 
-    A forecast that is longer than every window of the year to come counts as none: waiting would be in vain, and
-    ``at_window_end`` says what becomes of the copy.
+    ``calendar`` is the plan's own unless its sources were read. A forecast that is longer than every window of the year
+    to come counts as none: waiting would be in vain, and ``at_window_end`` says what becomes of the copy.
     """
     if isinstance(plan.min_remaining, timedelta):
         return plan.min_remaining
-    if plan.min_remaining is None or last_took is None or _next_with(plan.calendar, now, last_took) is None:
+    if plan.min_remaining is None or last_took is None or _next_with(calendar or plan.calendar, now, last_took) is None:
         return timedelta(0)
     return last_took
 

@@ -19,15 +19,18 @@ class ThrottledCopyOperator(StoppableOperator):
     """Copies the cluster into the plan's repository, and makes the backup visible once it is whole.
 
     :param snapshot: what :class:`PostgresSnapshotOperator` returned
+    :param gate: what :class:`WriteLoadSensor` returned: after a gate that opened because the RPO could not wait any
+        longer, the copy never reads faster than the plan's ``min_rate``
 
     Returns ``backup_id``, sizes in bytes, ``seconds``, and the impact on the application.
     """
 
-    template_fields: Sequence[str] = ("snapshot",)
+    template_fields: Sequence[str] = ("snapshot", "gate")
 
-    def __init__(self, *, plan: BackupPlan, snapshot: Any, **kwargs: Any) -> None:
+    def __init__(self, *, plan: BackupPlan, snapshot: Any, gate: Any = None, **kwargs: Any) -> None:
         super().__init__(plan=plan, **kwargs)
         self.snapshot = snapshot
+        self.gate = gate
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Copy; the log has a line of progress every 15 s, and the task state store what goes on now."""
@@ -51,7 +54,7 @@ class ThrottledCopyOperator(StoppableOperator):
 
         with told_to_airflow(context):
             record = copy(
-                self.plan,
+                self.plan.at_floor() if (self.gate or {}).get("at_floor") else self.plan,
                 snapshot,
                 hook.dsn(),
                 hook.repository(),

@@ -37,7 +37,7 @@ class OffPeakSensor(Gate):
 
         now = timezone.utcnow()
         calendar = read_sources(self.plan.calendar, now)
-        needed = time_needed(self.plan, now, self._last_duration())
+        needed = time_needed(self.plan, now, self._last_duration(), calendar)
         reading = read_calendar(calendar, now, context["dag_run"].run_after, needed)
         if reading.late and self.plan.when_late is WhenLate.SKIP:
             problem = f"Too late for a backup, and the plan says to skip it: {reading.text}."

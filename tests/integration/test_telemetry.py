@@ -18,6 +18,7 @@ from airflow_backup_guard.engine import catalog, control, telemetry
 from airflow_backup_guard.engine.progress import ProgressLog
 from airflow_backup_guard.operators.live import STATE_KEY, LiveView
 from airflow_backup_guard.postgres.server import LocalServer
+from airflow_backup_guard.repository import open_repository
 from tests.integration.guarded import CopyInFlight, plan_for, wait_until
 
 
@@ -135,3 +136,22 @@ def test_tune_says_why_nothing_was_seen(capsys: pytest.CaptureFixture[str]) -> N
     """A database that cannot be reached is an error, and no proposal."""
     assert cli.main(["tune", "--dsn", "host=127.0.0.1 port=1 user=x", "--for", "2s"]) == cli.BAD
     assert "Nothing could be measured" in capsys.readouterr().err
+
+
+def test_a_copy_behind_a_starved_gate_stays_at_its_floor(
+    guard_dsn: str, server: LocalServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a gate that opened because the RPO could not wait any longer, the floor is all that is allowed."""
+    from airflow_backup_guard.core.backup import dump_plain
+    from airflow_backup_guard.engine.snapshot import take_snapshot
+    from airflow_backup_guard.operators import ThrottledCopyOperator
+
+    monkeypatch.setenv("AIRFLOW_CONN_SHOP", f"postgres://guard:guard@127.0.0.1:{server.port}/postgres")
+    plan = plan_for(tmp_path / "backups", min_rate="5MB/s")
+    repository = open_repository(plan.repository)
+    snapshot = take_snapshot(plan, guard_dsn, repository)
+    copying = ThrottledCopyOperator(task_id="copy", plan=plan, snapshot=dump_plain(snapshot), gate={"at_floor": True})
+    lines = catalog.telemetry(repository, catalog.find(repository, copying.execute({})["backup_id"]))
+    assert {line["rate"] for line in lines} == {5_000_000}
+    # Below its ceiling it would be throttled all the time.
+    assert "running" in {line["state"] for line in lines}
