@@ -64,7 +64,7 @@ for rule in ("skip", "fail"):
 
 for rule in ("go_at_floor", "fail"):
     with dag(f"starved_{rule}"):
-        # Neither rescheduled nor deferred: where looks are seconds apart, Airflow's scheduler sometimes takes the end of
+        # Neither rescheduled nor deferred: where looks are seconds apart, the scheduler sometimes takes the end of
         # one for the end of the next, and fails it ("finished with state success, but … state attribute is queued").
         for way in ("poked",):
             arguments = WAYS[way]
