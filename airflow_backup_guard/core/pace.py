@@ -10,7 +10,7 @@ from airflow_backup_guard.core.units import Rate
 
 # Commits may take this many times what they take without the copy. The law steers towards it from both sides, so this
 # is what an application feels of a backup that would go faster if it could.
-TARGET_STRAIN = 1.1
+TARGET_STRAIN = 1.15
 # Additive rise and multiplicative fall, in proportion to the distance from the target, as in LEDBAT (RFC 6817).
 _RISE = 0.1
 _LEAST_RISE = 0.02
@@ -23,6 +23,7 @@ _USED = 0.9
 # Resuming below 0.7 of the limit, not at it, keeps a load that sits at the limit from flapping.
 _RELIEF = 0.7
 _CALM_SAMPLES = 3
+# What a reader saves before it goes on, in bytes; more would come as a burst.
 _MOST_SAVED = 1 << 19
 
 
@@ -113,7 +114,7 @@ class TokenBucket:
     ``burst`` seconds only, enough to make up for a sleep that ended late.
     """
 
-    def __init__(self, rate: float, now: float, burst: float = 0.07, quantum: float = 0.02) -> None:
+    def __init__(self, rate: float, now: float, burst: float = 0.05, quantum: float = 0.005) -> None:
         self._rate = rate
         self._burst = burst
         self._quantum = quantum

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Collection
 from math import exp, fsum, log
 
-_WINDOW_SECONDS = 3.0
+_WINDOW_SECONDS = 5.0
 _FEWEST_SAMPLES = 3
 # What a copy set in motion (writes that the kernel holds, a queue at the disk) takes a moment to go away.
 _SETTLE_SECONDS = 1.0
@@ -65,7 +65,7 @@ class Strain:
         self._refreshed_at = now
 
     def value(self, now: float) -> float | None:
-        """Latency over the last three seconds as a multiple of the baseline; None if either is not known."""
+        """Latency over the last five seconds as a multiple of the baseline; None if either is not known."""
         recent = [latency for at, latency in self._recent if at >= now - _WINDOW_SECONDS]
         baseline = self.baseline
         if baseline is None or len(recent) < _FEWEST_SAMPLES:

@@ -228,12 +228,11 @@ def fewest_and_most_per_second(done: list[tuple[float, int]]) -> tuple[int, int]
 @example(500_000_000, [1e-6])
 @example(500_000_000, [0.015])
 def test_any_second_has_its_rate(rate: int, oversleeping: list[float]) -> None:
-    """No second gets more than the rate and the burst, nor less than the rate but for what is saved at its beginning
-    and at its end, give or take a chunk."""
+    """No second gets less than 0.98 of the rate, nor more than the rate and the burst, but for one chunk."""
     done = read(TokenBucket(rate, now=1000.0), 1000.0, 2.5, oversleeping)
     fewest, most = fewest_and_most_per_second(done)
-    assert fewest >= 0.96 * rate - CHUNK
-    assert most <= 1.07 * rate + CHUNK
+    assert fewest >= 0.98 * rate - CHUNK
+    assert most <= 1.05 * rate + CHUNK
 
 
 @settings(max_examples=25)
@@ -244,7 +243,7 @@ def test_late_sleeps_are_made_up_for(rate: int, oversleeping: list[float]) -> No
     """On average the rate is kept to two percent, as long as no sleep is later than the burst."""
     seconds = 8.0 if rate < 10_000_000 else 2.0
     done = sum(size for _, size in read(TokenBucket(rate, now=0.0), 0.0, seconds, oversleeping))
-    assert 0.98 * rate * seconds - CHUNK - rate * 0.05 <= done <= rate * (seconds + 0.07) + CHUNK
+    assert 0.98 * rate * seconds - CHUNK - rate * 0.05 <= done <= rate * (seconds + 0.05) + CHUNK
 
 
 def test_a_stall_is_not_followed_by_a_flood() -> None:
@@ -254,52 +253,62 @@ def test_a_stall_is_not_followed_by_a_flood() -> None:
     while bucket.wait(60.0) == 0:
         bucket.take(CHUNK, 60.0)
         allowed += CHUNK
-    assert allowed <= 0.07 * 100_000_000 + CHUNK
+    assert allowed <= 0.05 * 100_000_000 + CHUNK
 
 
 def test_a_reader_owes_what_it_has_read() -> None:
-    """The first chunk is read before it is paid for, and then the wait is what it is worth, and what is saved."""
-    bucket = TokenBucket(1_000_000, now=5.0, burst=0.2, quantum=0.1)
+    """The first chunk is read before it is paid for, and then the wait is what it is worth."""
+    bucket = TokenBucket(1_000_000, now=5.0, quantum=0)
     assert bucket.wait(5.0) == 0
     bucket.take(500_000, 5.0)
-    assert bucket.wait(5.0) == pytest.approx(0.6)
-    assert bucket.wait(5.3) == pytest.approx(0.3)
-    assert bucket.wait(5.5) == pytest.approx(0.1)
-    assert bucket.wait(5.6 + 1e-9) == 0
-    bucket.take(90_000, 5.6)
-    assert bucket.wait(5.6) == 0, "what was saved is for reading without another wait"
+    assert bucket.wait(5.0) == pytest.approx(0.5)
+    assert bucket.wait(5.3) == pytest.approx(0.2)
+    assert bucket.wait(5.5) == pytest.approx(0, abs=1e-9)
 
 
 def test_a_rate_that_rises_shortens_a_wait() -> None:
     """What was earned at the old rate stays, and the rest is earned at the new one."""
-    bucket = TokenBucket(1_000_000, now=0.0)
+    bucket = TokenBucket(1_000_000, now=0.0, quantum=0)
     bucket.take(1_000_000, 0.0)
     bucket.set_rate(10_000_000, 0.5)
-    assert bucket.wait(0.5) == pytest.approx(0.05 + 0.02)
+    assert bucket.wait(0.5) == pytest.approx(0.05)
     assert bucket.wait(0.6) == 0
 
 
 def test_a_rate_that_falls_lengthens_a_wait() -> None:
     """A pause that comes while a reader waits holds for the bytes that it owes."""
-    bucket = TokenBucket(10_000_000, now=0.0)
+    bucket = TokenBucket(10_000_000, now=0.0, quantum=0)
     bucket.take(1_000_000, 0.0)
     bucket.set_rate(1_000_000, 0.05)
-    assert bucket.wait(0.05) == pytest.approx(0.5 + 0.02)
+    assert bucket.wait(0.05) == pytest.approx(0.5)
 
 
 def test_a_burst_of_the_old_rate_is_not_kept() -> None:
     """After a fall, only the burst of the new rate is left of what was saved."""
-    bucket = TokenBucket(100_000_000, now=0.0)
+    bucket = TokenBucket(100_000_000, now=0.0, quantum=0)
     bucket.set_rate(1_000_000, 10.0)
     bucket.take(100_000, 10.0)
-    assert bucket.wait(10.0) == pytest.approx(0.1 - 0.07 + 0.02)
+    assert bucket.wait(10.0) == pytest.approx(0.05)
+
+
+def test_short_waits_become_one() -> None:
+    """After a wait there is something saved, and that is read without another one."""
+    bucket = TokenBucket(1_000_000, now=5.0, burst=0.2, quantum=0.1)
+    bucket.take(500_000, 5.0)
+    assert bucket.wait(5.0) == pytest.approx(0.5 + 0.1)
+    assert bucket.wait(5.6 + 1e-9) == 0
+    bucket.take(90_000, 5.6)
+    assert bucket.wait(5.6) == 0
+    bucket.take(20_000, 5.6)
+    assert bucket.wait(5.6) == pytest.approx(0.01 + 0.1)
 
 
 @settings(max_examples=50)
-@given(st.lists(st.tuples(RATES, st.floats(0.01, 0.3)), min_size=1, max_size=12))
-def test_any_sequence_of_rates_is_kept(steps: list[tuple[int, float]]) -> None:
-    """With the rate changed in the middle of waits, the bytes are the sum of what each rate allowed."""
-    bucket, now, done, allowed = TokenBucket(steps[0][0], now=0.0), 0.0, 0, 0.0
+@given(st.lists(st.tuples(RATES, st.floats(0.01, 0.3)), min_size=1, max_size=12), st.sampled_from([0.0, 0.005]))
+def test_any_sequence_of_rates_is_kept(steps: list[tuple[int, float]], quantum: float) -> None:
+    """With the rate changed in the middle of waits, the bytes are the sum of what each rate allowed, less what is
+    saved at the end."""
+    bucket, now, done, allowed = TokenBucket(steps[0][0], now=0.0, quantum=quantum), 0.0, 0, 0.0
     for rate, seconds in steps:
         bucket.set_rate(rate, now)
         end = now + seconds
@@ -310,5 +319,5 @@ def test_any_sequence_of_rates_is_kept(steps: list[tuple[int, float]]) -> None:
                 done += CHUNK
             now = min(now + wait + 1e-6 * (wait > 0), end)
         allowed += rate * seconds
-    saved = 0.02 * max(rate for rate, _ in steps)
+    saved = quantum * max(rate for rate, _ in steps)
     assert allowed * 0.98 - CHUNK - saved <= done <= allowed + CHUNK

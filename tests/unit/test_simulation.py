@@ -34,8 +34,8 @@ def run(seed: int, *application: tuple[int, float]) -> list[SimulatedSecond]:
 def test_the_strain_settles_near_its_target(seed: int, load: float) -> None:
     """Over minutes, at any load, commits take little more than the law aims at, and the copy gets on."""
     seen = run(seed, (300, load))[30:]
-    assert 1.02 < mean(second.strain for second in seen) < TARGET_STRAIN + 0.12
-    assert mean(second.rate for second in seen) > 3 * FLOOR
+    assert 1.02 < mean(second.strain for second in seen) < TARGET_STRAIN + 0.15
+    assert mean(second.rate for second in seen) > 4 * FLOOR
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -49,15 +49,13 @@ def test_it_does_not_swing_beyond_bounds(seed: int, load: float) -> None:
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_it_gives_way_to_a_peak_and_comes_back(seed: int) -> None:
-    """A peak of the application takes the rate down within ten seconds; after it the copy finds its way back to half
-    of what the law would allow if it knew all, at least."""
+    """A peak of the application takes the rate down within ten seconds; after it the copy is as fast as before."""
     seen = run(seed, (120, 0.2), (120, 0.85), (150, 0.2))
     quiet = mean(second.rate for second in seen[60:120])
     peak = mean(second.rate for second in seen[130:240])
     again = mean(second.rate for second in seen[-90:])
     assert peak < 0.6 * quiet
-    ideal = SimulatedDatabase().capacity * (1 - 0.2) * (1 - 1 / TARGET_STRAIN)
-    assert min(quiet, again) > 0.5 * ideal
+    assert again > 0.5 * quiet
 
 
 def test_a_database_that_feels_nothing_is_read_at_the_ceiling() -> None:
