@@ -1,4 +1,4 @@
-"""The command ``backup-guard``: checks, backs up, controls, lists, verifies, restores, with no Airflow about."""
+"""The command ``backup-guard``: watches the load, backs up, controls, lists, verifies, restores, with no Airflow."""
 
 from __future__ import annotations
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from rich.console import RenderableType
@@ -13,6 +12,7 @@ from rich.text import Text
 from airflow_backup_guard.cli import settings
 from airflow_backup_guard.cli.answer import Answer, Column, FittingTable, duration, lines
 from airflow_backup_guard.cli.errors import WrongUse
+from airflow_backup_guard.cli.picture import write_picture
 from airflow_backup_guard.cli.record import summary, version
 from airflow_backup_guard.core import backup
 from airflow_backup_guard.core.backup import BackupRecord
@@ -88,23 +88,15 @@ def show(arguments: argparse.Namespace) -> Answer:
         lines([[field.replace("_", " "), _plain(value)] for field, value in record.snapshot.plan.items()]),
     ]
     if arguments.picture is not None:
-        identities = settings.identities(arguments.identity)
+        telemetry = catalog.telemetry(repository, record, settings.identities(arguments.identity))
+        if len(telemetry) < 2:
+            raise WrongUse("This backup has no telemetry to make a picture of.", remedy="Leave out --picture.")
         title = f"Backup {record.backup_id} of plan {record.plan_name}"
-        _write_picture(arguments.picture, catalog.telemetry(repository, record, identities), title)
-        text += ["", f"The picture is in {arguments.picture}."]
+        text += ["", write_picture(arguments.picture, telemetry_svg(telemetry, title))]
     if arguments.parts:
         prefix = backup.parts_prefix(record.plan_name, record.backup_id)
         text += ["", f"Parts, under {prefix}", _parts(record, prefix)]
     return Answer(document, text)
-
-
-def _write_picture(path: Path, lines: list[dict[str, Any]], title: str) -> None:
-    if len(lines) < 2:
-        raise WrongUse("This backup has no telemetry to make a picture of.", remedy="Leave out --picture.")
-    try:
-        path.write_text(telemetry_svg(lines, title), encoding="utf-8")
-    except OSError as error:
-        raise WrongUse(f"{path} cannot be written: {error.strerror}.", remedy="Correct --picture.") from error
 
 
 def _entry(record: BackupRecord, verification: Verification | None) -> dict[str, Any]:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
-from pathlib import Path
 
 from rich.console import RenderableType
 from rich.text import Text
 
 from airflow_backup_guard.cli import settings
 from airflow_backup_guard.cli.answer import Answer, Command, lines
-from airflow_backup_guard.cli.errors import WrongUse
+from airflow_backup_guard.cli.picture import write_picture
 from airflow_backup_guard.cli.signals import stop_on_signals
 from airflow_backup_guard.core.calendar import OffPeakCalendar
 from airflow_backup_guard.core.hours_picture import hours_svg
@@ -67,8 +66,7 @@ def hours(arguments: argparse.Namespace) -> Answer:
     *said, last = report.verdict()
     text += [*said, Command(last) if report.advice.calendar else last]
     if arguments.picture is not None:
-        _write(arguments.picture, hours_svg(report))
-        text += ["", f"The picture is in {arguments.picture}."]
+        text += ["", write_picture(arguments.picture, hours_svg(report))]
     return Answer(report.to_dict(), text, report.good)
 
 
@@ -96,10 +94,3 @@ def _shown(name: str, entry: LoadEntry) -> str:
     if name in entry.values:
         return signal_named(name).show(entry.values[name])
     return f"unknown ({entry.unavailable[name]})"
-
-
-def _write(path: Path, content: str) -> None:
-    try:
-        path.write_text(content, encoding="utf-8")
-    except OSError as error:
-        raise WrongUse(f"{path} cannot be written: {error.strerror}.", remedy="Correct --picture.") from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import timedelta
 
 from rich.console import RenderableType
@@ -15,9 +15,9 @@ from airflow_backup_guard.cli.progress import note_progress
 from airflow_backup_guard.cli.signals import stop_on_signals
 from airflow_backup_guard.core.load import LoadSample
 from airflow_backup_guard.core.signals import signal_named
-from airflow_backup_guard.core.tuning import Proposal, toml
+from airflow_backup_guard.core.tuning import Observations, Proposal, toml
 from airflow_backup_guard.core.units import parse_duration
-from airflow_backup_guard.engine.tune import observe
+from airflow_backup_guard.engine.sampling import sampled
 from airflow_backup_guard.errors import SourceUnavailable
 
 
@@ -27,12 +27,19 @@ def run(arguments: argparse.Namespace) -> Answer:
     seconds = parse_duration(arguments.watch, "--for") / timedelta(seconds=1)
     ending = "Proposing limits from what was seen; a second signal ends this at once."
     with stop_on_signals(ending) as stop, note_progress("watching", seconds) as note:
-        observing = observe(dsn, seconds, stop=stop, on_sample=lambda sample: note(_glance(sample)))
-        proposal = asyncio.run(observing).propose()
+        proposal = asyncio.run(_observe(sampled(dsn, seconds, stop), note)).propose()
     if not proposal.seen:
         reason = next(iter(proposal.missing.values()), "it was stopped before the first sample")
         raise SourceUnavailable(f"Nothing could be measured: {reason}.", remedy="See backup-guard check.")
     return Answer(proposal.to_dict(), list(_text(proposal)))
+
+
+async def _observe(samples: AsyncIterator[LoadSample], note: Callable[[str], None]) -> Observations:
+    observations = Observations()
+    async for sample in samples:
+        observations.add(sample)
+        note(_glance(sample))
+    return observations
 
 
 def _glance(sample: LoadSample) -> str:

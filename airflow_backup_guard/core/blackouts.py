@@ -38,7 +38,7 @@ _EDGE = re.compile(r"(?P<day>.*?)(?:(?:T|\s|^)(?P<hour>\d\d):(?P<minute>\d\d))?"
 _DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 _LATER = re.compile(r"\+(\d{1,3})d", re.ASCII)
 _LONGEST_YEARLY = timedelta(days=184)  # a longer one is a range whose ends were confused
-_A_CYCLE = range(2000, 2028)  # after 28 years, weekdays and leap days come again
+A_CYCLE = range(2000, 2028)  # after 28 years, weekdays and leap days come again
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ class Blackout:
         same_day = self.first == self.last
         if same_day and self.closes <= self.opens:
             raise ValueError("a blackout that ends after it starts")
-        for year in _A_CYCLE if self.yearly else (0,):
+        for year in A_CYCLE if self.yearly else (0,):
             found = self.in_year(year)
             if found is None:
                 continue

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from airflow_backup_guard.core.plan import AtWindowEnd, BackupPlan
-from airflow_backup_guard.core.units import Rate, Size, format_duration
+from airflow_backup_guard.core.units import Rate, Size, format_duration, whole_seconds
 
 
 @dataclass(frozen=True)
@@ -67,9 +67,9 @@ class Forecast:
         return self.window_left is None or self.duration <= self.window_left
 
     def __str__(self) -> str:
-        text = f"{Size(self.size)} take {_rounded(self.duration)} at {self.rate}"
+        text = f"{Size(self.size)} take {whole_seconds(self.duration, least=1)} at {self.rate}"
         if self.window_left is not None:
-            text += f", and the window has {_rounded(self.window_left)} left"
+            text += f", and the window has {whole_seconds(self.window_left, least=1)} left"
         if self.wal_rate is not None:
             text += f"; about {Size(self.wal_rate * self.duration.total_seconds())} of WAL will be written meanwhile"
         return text
@@ -79,7 +79,3 @@ def forecast(plan: BackupPlan, now: datetime, size: int, wal_rate: float | None)
     """Before a copy of ``size`` bytes; ``wal_rate`` in bytes per second, as far as it is known."""
     end = Budget.of(plan, now).window_end
     return Forecast(size, plan.max_rate, None if end is None else end - now, wal_rate)
-
-
-def _rounded(duration: timedelta) -> str:
-    return format_duration(timedelta(seconds=max(1, round(duration.total_seconds()))))

@@ -8,7 +8,7 @@ from typing import Any
 
 from airflow_backup_guard.core.calendar import OffPeakCalendar, Window
 from airflow_backup_guard.core.plan import BackupPlan
-from airflow_backup_guard.core.units import format_duration
+from airflow_backup_guard.core.units import whole_seconds
 
 _HORIZON = timedelta(days=366)
 _ASK_AGAIN = timedelta(minutes=5)
@@ -63,20 +63,22 @@ def read_calendar(calendar: OffPeakCalendar, now: datetime, due: datetime, neede
     if end is not None and _between(now, end) >= needed:
         until = "which never closes" if calendar.always_open else f"until {end}"
         if needed and not calendar.always_open:
-            until += f"; {_show(_between(now, end))} are left, and {_show(needed)} needed"
+            until += f"; {whole_seconds(_between(now, end))} are left, and {whole_seconds(needed)} needed"
         return WindowReading(True, False, end, None, f"inside of {here}, {until}")
     found = _next_with(calendar, now, needed)
     late, missed = _missed(calendar, now, due, needed)
     text = "; ".join(closed.text for closed in calendar.why_closed(now))
     if end is not None:
-        text = f"inside of {here}, but only {_show(_between(now, end))} are left, and {_show(needed)} needed"
+        left = whole_seconds(_between(now, end))
+        text = f"inside of {here}, but only {left} are left, and {whole_seconds(needed)} needed"
     elif late:
         text += f"; the window that this run was due in closed {missed}"
     if found is None:
-        return WindowReading(False, late, end, None, f"{text}; no window within a year leaves {_show(needed)}")
+        return WindowReading(False, late, end, None, f"{text}; no window within a year leaves {whole_seconds(needed)}")
     if end is None and found.start <= now:
         # A window is open as far as is known, but what a calendar of others forbids is not known.
-        return WindowReading(False, late, None, now + _ASK_AGAIN, f"{text}; it is asked again in {_show(_ASK_AGAIN)}")
+        text += f"; it is asked again in {whole_seconds(_ASK_AGAIN)}"
+        return WindowReading(False, late, None, now + _ASK_AGAIN, text)
     return WindowReading(False, late, end, found.start, f"{text}; the next window opens {found.start}")
 
 
@@ -98,7 +100,3 @@ def _next_with(calendar: OffPeakCalendar, moment: datetime, needed: timedelta) -
 def _between(start: datetime, end: datetime) -> timedelta:
     # In UTC: within one zone, Python takes the difference of what clocks on the wall show.
     return end.astimezone(timezone.utc) - start.astimezone(timezone.utc)
-
-
-def _show(duration: timedelta) -> str:
-    return format_duration(timedelta(seconds=round(duration.total_seconds())))

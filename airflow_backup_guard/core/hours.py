@@ -28,7 +28,6 @@ from airflow_backup_guard.errors import InvalidPlan
 CELL_MINUTES = 30
 CELLS_A_DAY = 24 * 60 // CELL_MINUTES
 CELLS = 7 * CELLS_A_DAY
-DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 
 WEEKS = 8
 """How many weeks count, by default."""

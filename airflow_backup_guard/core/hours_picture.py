@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from html import escape
 
-from airflow_backup_guard.core.hours import CELLS_A_DAY, DAYS
+from airflow_backup_guard.core.hours import CELLS_A_DAY
 from airflow_backup_guard.core.hours_report import HoursReport, cell_text
+from airflow_backup_guard.core.svg import svg
+from airflow_backup_guard.core.weekly import DAYS
 
 _WIDE, _HIGH = 20, 26
 _LEFT, _TOP, _RIGHT = 48, 64, 16
@@ -16,7 +18,6 @@ _HEIGHT = _LEGEND + 52
 # From nothing to the peak, light to dark, so that it reads in grey and with any eyes.
 _LIGHT, _DARK = (247, 251, 255), (8, 48, 107)
 _STYLE = (
-    "text{font:12px system-ui,sans-serif;fill:#333}.title{font-size:14px;font-weight:600}"
     ".n{font-size:9px;text-anchor:middle}.hour{text-anchor:middle}"
     ".proposed{fill:none;stroke:#188038;stroke-width:2.5}"
     ".yours{fill:none;stroke:#333;stroke-width:1.5;stroke-dasharray:4 3}"
@@ -25,16 +26,12 @@ _STYLE = (
 
 
 def hours_svg(report: HoursReport) -> str:
-    """SVG of a report, on a white ground. Each half hour says in words what is known of it."""
+    """SVG of a report. Each half hour says in words what is known of it."""
     week = report.week
     title = f"Load of {report.plan_name}, {week.since:%Y-%m-%d} to {week.until:%Y-%m-%d}, by the clock of {week.tz}"
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img">',
-        f"<title>{escape(title)}</title><style>{_STYLE}</style>",
         '<defs><pattern id="unknown" width="6" height="6" patternUnits="userSpaceOnUse">'
         '<rect width="6" height="6" fill="#fff"/><path d="M0 6L6 0" stroke="#bbb"/></pattern></defs>',
-        f'<rect width="{_WIDTH}" height="{_HEIGHT}" fill="#fff"/>',
-        f'<text class="title" x="{_LEFT}" y="22">{escape(title)}</text>',
     ]
     for hour in range(0, 24, 2):
         x = _LEFT + hour * 2 * _WIDE
@@ -47,7 +44,7 @@ def hours_svg(report: HoursReport) -> str:
     if report.standing is not None:
         parts += _frames("yours", report.standing.cells, 4)
         parts += _frames("busy", report.standing.busy, 1)
-    return "\n".join([*parts, *_legend(report), "</svg>", ""])
+    return svg(title, _WIDTH, _HEIGHT, _LEFT, _STYLE, [*parts, *_legend(report)])
 
 
 def _cell(report: HoursReport, number: int) -> Iterable[str]:

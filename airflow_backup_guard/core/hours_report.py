@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from airflow_backup_guard.core.calendar import OffPeakCalendar
-from airflow_backup_guard.core.hours import CELL_MINUTES, CELLS_A_DAY, DAYS, LoadWeek, clock
+from airflow_backup_guard.core.hours import CELL_MINUTES, CELLS_A_DAY, LoadWeek, clock
 from airflow_backup_guard.core.quiet_hours import Advice, percent, shown
+from airflow_backup_guard.core.weekly import DAYS
 from airflow_backup_guard.core.window_drift import Standing
 
 _HALVES = 60 // CELL_MINUTES

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from html import escape
 from math import ceil, floor, log10
 from typing import Any
+
+from airflow_backup_guard.core.svg import svg
 
 _WIDTH, _LEFT, _RIGHT = 860, 64, 16
 _TOP, _PANEL, _GAP = 48, 150, 40
 _HEIGHT = _TOP + 2 * _PANEL + _GAP + 44
 _COLUMNS = 400  # a line for each second of a night would be megabytes, and look the same
 _STYLE = (
-    "text{font:12px system-ui,sans-serif;fill:#333}.title{font-size:14px;font-weight:600}"
     ".grid{stroke:#ddd}.latency{fill:none;stroke:#b3261e;stroke-width:1.4}"
     ".rate{fill:#2563eb;fill-opacity:.25;stroke:#2563eb;stroke-width:1.2}"
     ".allowed{fill:none;stroke:#333;stroke-width:1;stroke-dasharray:4 3}.paused{fill:#b3261e;fill-opacity:.12}"
@@ -33,7 +33,7 @@ class _Point:
 
 
 def telemetry_svg(lines: Sequence[Mapping[str, Any]], title: str) -> str:
-    """SVG of a copy's telemetry, oldest line first; it stands for itself, on a white ground. At least two lines."""
+    """SVG of a copy's telemetry, oldest line first; at least two lines."""
     points = _points(lines)
     span = max(points[-1].at, 1.0)
     latencies = [1000 * point.latency for point in points if point.latency is not None]
@@ -46,12 +46,7 @@ def telemetry_svg(lines: Sequence[Mapping[str, Any]], title: str) -> str:
 
     upper, lower = _TOP, _TOP + _PANEL + _GAP
     latency_y, rate_y = _scale(upper, top_latency), _scale(lower, top_rate)
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img">',
-        f"<title>{escape(title)}</title><style>{_STYLE}</style>",
-        f'<rect width="{_WIDTH}" height="{_HEIGHT}" fill="#fff"/>',
-        f'<text class="title" x="{_LEFT}" y="20">{escape(title)}</text>',
-    ]
+    parts: list[str] = []
     for start, end in _pauses(points):
         width = max(x(end) - x(start), 1.0)
         parts.append(
@@ -67,7 +62,7 @@ def telemetry_svg(lines: Sequence[Mapping[str, Any]], title: str) -> str:
     parts.append(f'<polygon class="rate" points="{_path([*read, *ground])}"/>')
     allowed = [(x(point.at), rate_y(point.allowed / 1e6)) for point in points]
     parts.append(f'<polyline class="allowed" points="{_path(allowed)}"/>')
-    return "\n".join([*parts, "</svg>", ""])
+    return svg(title, _WIDTH, _HEIGHT, _LEFT, _STYLE, parts)
 
 
 def _points(lines: Sequence[Mapping[str, Any]]) -> list[_Point]:

@@ -14,12 +14,12 @@ from airflow_backup_guard.core.hours import (
     CELL_MINUTES,
     CELLS,
     CELLS_A_DAY,
-    DAYS,
     Cell,
     LoadWeek,
     clock,
 )
 from airflow_backup_guard.core.signals import signal_named
+from airflow_backup_guard.core.weekly import DAYS
 from airflow_backup_guard.errors import InvalidPlan
 
 QUIET_BELOW = 0.25

@@ -8,8 +8,8 @@ from datetime import timedelta
 from typing import Any
 
 from airflow_backup_guard.core.backup import BackupRecord, Latency
-from airflow_backup_guard.core.units import Rate, Size, format_duration
-from airflow_backup_guard.core.verification import Verdict, Verification
+from airflow_backup_guard.core.units import Rate, Size, whole_seconds
+from airflow_backup_guard.core.verification import Verification
 
 
 @dataclass(frozen=True)
@@ -25,8 +25,7 @@ class BackupReport:
     @property
     def good(self) -> bool:
         """True when there is a backup, and nothing that was asked about it says otherwise."""
-        trusted = (Verdict.VERIFIED, Verdict.READABLE)
-        return self.record is not None and self.verification is not None and self.verification.verdict in trusted
+        return self.record is not None and self.verification is not None and self.verification.verdict.trusted
 
     @property
     def title(self) -> str:
@@ -59,10 +58,8 @@ def record_lines(record: BackupRecord) -> Iterator[tuple[str, str]]:
     impact = record.impact
     yield "database", f"{Size(record.database_size)}, PostgreSQL {record.snapshot.cluster.major}"
     yield "stored", f"{Size(record.stored_size)} in {len(record.parts)} objects"
-    yield (
-        "duration",
-        f"{_whole_seconds(record.seconds)}, {_whole_seconds(record.checkpoint_seconds)} of it for a checkpoint",
-    )
+    whole, checkpoint = (timedelta(seconds=seconds) for seconds in (record.seconds, record.checkpoint_seconds))
+    yield "duration", f"{whole_seconds(whole, least=1)}, {whole_seconds(checkpoint, least=1)} of it for a checkpoint"
     yield "rate", f"{Rate(record.rate)}"
     yield "throttled", f"{impact.seconds_throttled:.1f} s slowed down, {impact.seconds_paused:.1f} s paused"
     for pause in impact.pauses:
@@ -77,10 +74,6 @@ def record_lines(record: BackupRecord) -> Iterator[tuple[str, str]]:
     yield "WAL", f"{record.start_lsn} to {record.end_lsn} on timeline {record.timeline}"
     for warning in record.snapshot.warnings:
         yield "warning", warning
-
-
-def _whole_seconds(seconds: float) -> str:
-    return format_duration(timedelta(seconds=max(round(seconds), 1)))
 
 
 def _latency(latency: Latency) -> str:

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from enum import Enum
 
 from airflow_backup_guard.core.plan import BackupPlan
-from airflow_backup_guard.core.units import format_duration
+from airflow_backup_guard.core.units import whole_seconds
 
 _WARNING_SHARE = 0.75
 _ALERT_SHARE = 0.9
@@ -85,15 +85,11 @@ class Patience:
     def text(self, now: datetime) -> str:
         """What people are told."""
         if self.recovery_point is None:
-            age = f"there is no verified backup, and the gate has waited for {_show(now - self.waiting_since)}"
+            age = f"there is no verified backup, and the gate has waited for {whole_seconds(now - self.waiting_since)}"
         else:
-            age = f"the last verified backup is {_show(now - self.recovery_point)} old"
-        text = f"{age}, with an RPO of {_show(self.rpo)}"
+            age = f"the last verified backup is {whole_seconds(now - self.recovery_point)} old"
+        text = f"{age}, with an RPO of {whole_seconds(self.rpo)}"
         begin = self.moment(Urgency.STARVED)
         if now >= begin:
             return f"{text}: it is time to begin"
-        return f"{text}: the next must begin within {_show(begin - now)}"
-
-
-def _show(duration: timedelta) -> str:
-    return format_duration(timedelta(seconds=max(0, round(duration.total_seconds()))))
+        return f"{text}: the next must begin within {whole_seconds(begin - now)}"

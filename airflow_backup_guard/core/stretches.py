@@ -6,12 +6,11 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from datetime import date, datetime, time, timedelta
 
-from airflow_backup_guard.core.blackouts import Blackout
+from airflow_backup_guard.core.blackouts import A_CYCLE, Blackout
 
 Stretch = tuple[datetime, datetime]
 
 _YEAR = timedelta(days=365)
-_CYCLE = range(2000, 2028)  # after 28 years, weekdays and leap days come again
 _SURE = timedelta(days=16)  # has two windows of each week, of which the clock's jump may skip one
 
 
@@ -48,7 +47,7 @@ def whole_day(day: date) -> Stretch:
 
 def doubtful_starts(blackouts: Iterable[Blackout]) -> Iterator[datetime]:
     """The starts, by the wall clock, after which no stretch without blackouts is so long that it must have a window."""
-    years = set(_CYCLE)
+    years = set(A_CYCLE)
     for blackout in blackouts:
         if not blackout.yearly and (once := blackout.in_year(0)):
             years.update(range(once[0].year - 1, min(once[0].year + 3, 9998)))

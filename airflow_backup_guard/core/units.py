@@ -90,6 +90,11 @@ def format_duration(value: timedelta) -> str:
     return " ".join(parts)
 
 
+def whole_seconds(value: timedelta, least: int = 0) -> str:
+    """Write a duration for people, rounded to seconds, and to ``least`` of them if it is shorter."""
+    return format_duration(timedelta(seconds=max(least, round(value.total_seconds()))))
+
+
 def _is_rate(text: object) -> bool:
     return isinstance(text, str) and text.strip().endswith("/s")
 

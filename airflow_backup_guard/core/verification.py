@@ -40,6 +40,11 @@ class Verdict(str, Enum):
     DAMAGED = "damaged"
     UNKNOWN = "unknown"
 
+    @property
+    def trusted(self) -> bool:
+        """Whether every byte was read back, and is as it was written."""
+        return self in (Verdict.VERIFIED, Verdict.READABLE)
+
 
 @dataclass(frozen=True)
 class ObjectVerdict:

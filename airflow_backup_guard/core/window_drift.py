@@ -11,7 +11,6 @@ from airflow_backup_guard.core.calendar import OffPeakCalendar
 from airflow_backup_guard.core.hours import (
     CELL_MINUTES,
     CELLS_A_DAY,
-    DAYS,
     LoadWeek,
     Occurrence,
     cell_of,
@@ -20,6 +19,7 @@ from airflow_backup_guard.core.hours import (
 )
 from airflow_backup_guard.core.quiet_hours import QUIET_BELOW, percent
 from airflow_backup_guard.core.signals import signal_named
+from airflow_backup_guard.core.weekly import DAYS
 
 RECENT_WEEKS = 3
 """How many weeks count as now."""

@@ -1,4 +1,4 @@
-"""Finds backups in a repository, by their records alone."""
+"""Finds backups in a repository, by their records alone, and reads what lies beside them."""
 
 from __future__ import annotations
 

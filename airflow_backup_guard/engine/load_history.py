@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date, datetime, timedelta, timezone
 
@@ -27,10 +27,10 @@ from airflow_backup_guard.core.load_history import (
 )
 from airflow_backup_guard.core.quiet_hours import AT_LEAST, QUIET_BELOW, advise
 from airflow_backup_guard.core.window_drift import standing
+from airflow_backup_guard.engine.sampling import sampled
 from airflow_backup_guard.engine.stop import Stop
 from airflow_backup_guard.errors import BackupDamaged, BackupGuardError, InvalidPlan, ObjectExists, ObjectMissing
 from airflow_backup_guard.postgres.load_counters import read_counters
-from airflow_backup_guard.postgres.probe import LoadProbe
 from airflow_backup_guard.repository.base import Repository
 from airflow_backup_guard.repository.codec import EncodingWriter, open_decoded
 from airflow_backup_guard.repository.read import read_whole
@@ -39,8 +39,6 @@ SECONDS = 10.0
 """For how long one entry samples."""
 
 _MOST_SECONDS = 300.0
-_SPACING = 1.0
-_ALWAYS = "daily 00:00-24:00"
 _MOST_LOOSE = 96
 _LISTINGS = 5
 _READERS = 8  # fewer than the connections that boto3 keeps
@@ -54,7 +52,7 @@ def record(dsn: str, repository: Repository, plan_name: str, *, seconds: float =
     """
     if not 0 < seconds <= _MOST_SECONDS:
         raise InvalidPlan("seconds", seconds, f"more than 0, and {_MOST_SECONDS:.0f} at most")
-    samples = asyncio.run(_sample(dsn, seconds, stop))
+    samples = asyncio.run(_all(sampled(dsn, seconds, stop)))
     try:
         counters, backup = read_counters(dsn)
     except BackupGuardError as error:
@@ -85,7 +83,7 @@ def report(
 
     A calendar that is open always has no windows to hold against the load. Raises :class:`InvalidPlan`.
     """
-    has_windows = calendar is not None and str(calendar) != _ALWAYS
+    has_windows = calendar is not None and not calendar.always_open
     now = now or datetime.now(timezone.utc)
     zone = tz or (calendar.tz if calendar else "UTC")
     check_weeks(weeks)
@@ -184,14 +182,5 @@ def _contents(repository: Repository, keys: Iterable[str]) -> dict[str, bytes | 
         return dict(found for found in pool.map(content, keys) if found is not None)
 
 
-async def _sample(dsn: str, seconds: float, stop: Stop) -> list[LoadSample]:
-    async with LoadProbe(dsn) as probe:
-        await probe.sample()  # a rate is the difference of two samples
-        loop = asyncio.get_running_loop()
-        samples: list[LoadSample] = []
-        until = loop.time() + seconds
-        while not samples or loop.time() < until:
-            await asyncio.sleep(_SPACING)
-            stop.check()
-            samples.append(await probe.sample())
-        return samples
+async def _all(samples: AsyncIterator[LoadSample]) -> list[LoadSample]:
+    return [sample async for sample in samples]

@@ -6,13 +6,10 @@ from datetime import datetime, timedelta
 
 from airflow_backup_guard.core import backup
 from airflow_backup_guard.core.backup import BackupRecord
-from airflow_backup_guard.core.verification import Verdict
 from airflow_backup_guard.engine import catalog
 from airflow_backup_guard.errors import BackupDamaged, BackupMissing
 from airflow_backup_guard.repository.base import Repository
 from airflow_backup_guard.repository.read import read_whole
-
-_TRUSTED = (Verdict.VERIFIED, Verdict.READABLE)
 
 
 def recovery_point(repository: Repository, plan_name: str) -> datetime | None:
@@ -27,7 +24,7 @@ def recovery_point(repository: Repository, plan_name: str) -> datetime | None:
             verification = catalog.last_verification(repository, record)
         except BackupDamaged:
             continue
-        if verification is not None and verification.verdict in _TRUSTED:
+        if verification is not None and verification.verdict.trusted:
             return record.snapshot.taken_at
     return None
 

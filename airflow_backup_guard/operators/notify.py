@@ -11,6 +11,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 from airflow_backup_guard.errors import BackupGuardError
 from airflow_backup_guard.hooks.backup_guard import BackupGuardHook
 from airflow_backup_guard.hooks.errors import PROBLEM_KEY
+from airflow_backup_guard.hooks.notifiers import tell
 from airflow_backup_guard.operators.stoppable import StoppableOperator
 
 if TYPE_CHECKING:
@@ -55,12 +56,7 @@ class BackupNotifyOperator(StoppableOperator):
         states = self._states(context)
         report = self._report(context, states)
         self.log.info("%s", report)
-        for notifier in self.notifiers:
-            try:
-                notifier({**context, "backup_title": report.title, "backup_report": str(report)})
-            except Exception:
-                # Whoever cannot be reached must not turn a good backup into a bad one, or keep others from hearing.
-                self.log.exception("%s could not deliver the report", type(notifier).__name__)
+        tell(self.notifiers, context, backup_title=report.title, backup_report=str(report))
         self._stop.check()
         if not report.good and "skipped" in states.values() and "failed" not in states.values():
             raise AirflowSkipException(report.title)

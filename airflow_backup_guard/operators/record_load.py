@@ -13,6 +13,7 @@ from airflow_backup_guard.core.hours import check_weeks
 from airflow_backup_guard.core.quiet_hours import parse_share
 from airflow_backup_guard.hooks.backup_guard import BackupGuardHook
 from airflow_backup_guard.hooks.errors import told_to_airflow
+from airflow_backup_guard.hooks.notifiers import tell
 from airflow_backup_guard.operators.stoppable import StoppableOperator
 
 if TYPE_CHECKING:
@@ -91,10 +92,6 @@ class QuietHoursOperator(StoppableOperator):
         if found is None:
             raise AirflowSkipException(f"No load of {self.plan.name} is recorded yet; see LoadRecordOperator.")
         self.log.log(INFO if found.good else WARNING, "%s\n%s", found.title, found)
-        for notifier in [] if found.good else self.notifiers:
-            try:
-                notifier({**context, "hours_title": found.title, "hours_report": str(found)})
-            except Exception:
-                # A report that cannot be sent must not keep the others from being sent; it is in this log, too.
-                self.log.exception("%s could not deliver the report", type(notifier).__name__)
+        if not found.good:
+            tell(self.notifiers, context, hours_title=found.title, hours_report=str(found))
         return found.to_dict()

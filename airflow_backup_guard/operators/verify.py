@@ -48,8 +48,8 @@ class BackupVerifyOperator(StoppableOperator):
         self.log.info("Verdict: %s, %d files in %.1f s", result.verdict.value, result.files, result.seconds)
         for problem in result.problems:
             self.log.error("%s", problem)
-        trusted = {Verdict.VERIFIED, Verdict.READABLE} if self.plan.recipients else {Verdict.VERIFIED}
-        if result.verdict not in trusted:
+        trusted = result.verdict.trusted if self.plan.recipients else result.verdict is Verdict.VERIFIED
+        if not trusted:
             problem = f"Backup {result.backup_id} is {result.verdict.value}: {'; '.join(result.problems[:3])}."
             context["ti"].xcom_push(key=PROBLEM_KEY, value=problem)
             # What is damaged stays so; what could not be read may be readable at the next try.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
-from copy import copy
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,7 @@ from airflow_backup_guard.core.plan import WhenStarved
 from airflow_backup_guard.core.starvation import Patience, Urgency
 from airflow_backup_guard.errors import BackupGuardError, LoadNeverDropped
 from airflow_backup_guard.hooks.backup_guard import BackupGuardHook
+from airflow_backup_guard.hooks.notifiers import tell
 from airflow_backup_guard.sensors.gate import Gate
 
 if TYPE_CHECKING:
@@ -108,13 +108,7 @@ class WriteLoadSensor(Gate):
             return
         self.log.error("The backup of %s is held up by the load: %s", self.plan.name, text)
         title = f"Backup of {self.plan.name} is held up by the load ({urgency.value})"
-        for notifier in self.notifiers:
-            try:
-                # Airflow puts what a template became in place of the template, and there may be another alert.
-                copy(notifier)({**context, "backup_title": title, "backup_report": f"{title}\n\n{text}"})
-            except Exception:
-                # Whoever cannot be reached must not keep others from hearing, or the gate from opening.
-                self.log.exception("%s could not deliver the alert", type(notifier).__name__)
+        tell(self.notifiers, context, backup_title=title, backup_report=f"{title}\n\n{text}")
 
     def _recall(self, context: Context, now: datetime) -> dict[str, Any]:
         """Since when this try has waited, and what it has told: in this process, or in the task's state, which
