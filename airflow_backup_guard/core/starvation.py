@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
 
-from airflow_backup_guard.core.plan import BackupPlan
+from airflow_backup_guard.core.plan import BackupPlan, WhenStarved
 from airflow_backup_guard.core.units import whole_seconds
 
 _WARNING_SHARE = 0.75
@@ -93,3 +93,29 @@ class Patience:
         if now >= begin:
             return f"{text}: it is time to begin"
         return f"{text}: the next must begin within {whole_seconds(begin - now)}"
+
+
+@dataclass(frozen=True)
+class Wait:
+    """What a gate that the load keeps closed does at one moment.
+
+    ``goes_at_floor``: it opens all the same, for a copy at the plan's floor; ``fails``: it waits no longer.
+    ``next_look`` is when to weigh it again, None if only the load can change anything.
+    """
+
+    urgency: Urgency
+    goes_at_floor: bool
+    fails: bool
+    next_look: datetime | None
+    text: str
+
+
+def weigh(plan: BackupPlan, patience: Patience, now: datetime) -> Wait:
+    """Hold the age of the last verified backup against the plan."""
+    urgency = patience.urgency(now)
+    starved = urgency is Urgency.STARVED
+    goes = starved and plan.when_starved is WhenStarved.GO_AT_FLOOR
+    text = patience.text(now)
+    if goes:
+        text += f", so the gate opens for a copy at {plan.min_rate} at most (go_at_floor)"
+    return Wait(urgency, goes, starved and plan.when_starved is WhenStarved.FAIL, patience.next_change(now), text)

@@ -6,9 +6,9 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 
 from airflow_backup_guard import __version__
@@ -17,7 +17,7 @@ from airflow_backup_guard.core.backup import Attempt, BackupRecord, Snapshot, St
 from airflow_backup_guard.core.budget import Budget
 from airflow_backup_guard.core.load import Assessment
 from airflow_backup_guard.core.outlook import Outlook
-from airflow_backup_guard.core.pace import Pace
+from airflow_backup_guard.core.pace import Pace, PaceState
 from airflow_backup_guard.core.plan import BackupPlan
 from airflow_backup_guard.core.wal import LSN
 from airflow_backup_guard.engine import control
@@ -49,6 +49,7 @@ class Progress:
 
     ``total`` is 0 while the server makes its checkpoint, before the first byte. ``finish`` is when it will be done at
     the pace of the last minutes, if that is known; ``late`` tells what becomes of it if that is after its window.
+    ``seconds`` is how long it has been in each state.
     """
 
     done: int
@@ -58,6 +59,7 @@ class Progress:
     finish: datetime | None = None
     window_end: datetime | None = None
     late: str = ""
+    seconds: Mapping[PaceState, float] = field(default_factory=dict)
 
 
 def copy(
@@ -83,6 +85,7 @@ def copy(
         return backup.load(BackupRecord, read_whole(repository, record_key), record_key)
     except ObjectMissing:
         pass
+    plan = with_sources_read(plan, datetime.now(timezone.utc))
     if not outside_window:
         refuse_outside_window(plan)
     run = _Copy(plan, snapshot, dsn, repository, stop, on_progress, baseline_seconds)
@@ -156,8 +159,7 @@ class _Copy:
             self.store.clear()
             self._reopen()
             self.control.start()
-            now = datetime.now(timezone.utc)
-            budget = Budget.of(with_sources_read(self.plan, now), now)
+            budget = Budget.of(self.plan, datetime.now(timezone.utc))
             self.outlook = Outlook(budget.window_end)
             monitor = self.monitor = LoadMonitor(
                 self.dsn, self.plan.limits, self.throttle, budget, self._read_and_left, self._on_load
@@ -298,6 +300,7 @@ class _Copy:
                     self.outlook.finish,
                     self.outlook.window_end,
                     self.plan.at_window_end.value if self.outlook.is_late else "",
+                    self.monitor.seconds if self.monitor else {},
                 )
             )
 

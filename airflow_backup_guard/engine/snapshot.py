@@ -13,7 +13,7 @@ from airflow_backup_guard.core.check import Check, CheckStatus
 from airflow_backup_guard.core.plan import BackupPlan
 from airflow_backup_guard.core.units import Size
 from airflow_backup_guard.engine import control
-from airflow_backup_guard.engine.ical import read_sources, with_sources_read
+from airflow_backup_guard.engine.ical import with_sources_read
 from airflow_backup_guard.engine.parts import PartStore
 from airflow_backup_guard.errors import BackupGuardError, ObjectMissing, PreflightFailed, PreflightNotYet
 from airflow_backup_guard.postgres.check import Content, Preflight, preflight
@@ -37,7 +37,9 @@ class Readiness:
 
 def check(plan: BackupPlan, dsn: str, repository: Repository) -> Readiness:
     """Ask calendar, database and repository whether a backup may begin now; changes nothing in any of them."""
-    window = _window_check(plan, datetime.now(timezone.utc))
+    now = datetime.now(timezone.utc)
+    plan = with_sources_read(plan, now)
+    window = _window_check(plan, now)
     readiness = _check_all_but_the_window(plan, dsn, repository)
     return Readiness(readiness.database, (window, *readiness.checks))
 
@@ -48,6 +50,7 @@ def take_snapshot(plan: BackupPlan, dsn: str, repository: Repository, *, outside
     Outside of the plan's windows not even the database is asked, unless with ``outside_window``. Raises
     :class:`PreflightFailed`, or :class:`PreflightNotYet` if waiting is all it takes.
     """
+    plan = with_sources_read(plan, datetime.now(timezone.utc))
     if not outside_window:
         refuse_outside_window(plan)
     readiness = _check_all_but_the_window(plan, dsn, repository)
@@ -95,7 +98,7 @@ def close_attempt(
 
 
 def refuse_outside_window(plan: BackupPlan) -> None:
-    """Raise :class:`PreflightNotYet` unless it is inside of the plan's windows."""
+    """Raise :class:`PreflightNotYet` unless it is inside of the plan's windows; its sources must have been read."""
     window = _window_check(plan, datetime.now(timezone.utc))
     if window.status is CheckStatus.FAILED:
         raise _error([window])
@@ -113,8 +116,7 @@ def _check_all_but_the_window(plan: BackupPlan, dsn: str, repository: Repository
 def _forecast_check(plan: BackupPlan, content: Content) -> Check:
     if content.size is None:
         return Check("forecast", CheckStatus.WARNING, "How long it takes is unknown, as the size is.")
-    now = datetime.now(timezone.utc)
-    expected = forecast(with_sources_read(plan, now), now, content.size, content.wal_rate)
+    expected = forecast(plan, datetime.now(timezone.utc), content.size, content.wal_rate)
     if expected.fits:
         return Check("forecast", CheckStatus.OK, str(expected))
     remedy = f"At the window's end the plan says: {plan.at_window_end.value}. Raise max_rate, or start earlier."
@@ -122,7 +124,7 @@ def _forecast_check(plan: BackupPlan, content: Content) -> Check:
 
 
 def _window_check(plan: BackupPlan, now: datetime) -> Check:
-    calendar = read_sources(plan.calendar, now)
+    calendar = plan.calendar
     if calendar.contains(now):
         return Check("off-peak window", CheckStatus.OK, f"it is inside of {calendar}, {calendar.tz}")
     reasons = "; ".join(closed.text for closed in calendar.why_closed(now))

@@ -134,7 +134,8 @@ class LoadMonitor(AbstractContextManager["LoadMonitor"]):
         self._ending = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._watch()), name="load-monitor", daemon=True)
         self._latencies = {phase: array("d") for phase in Phase}
-        self._seconds = dict.fromkeys(PaceState, 0.0)
+        self.seconds = dict.fromkeys(PaceState, 0.0)
+        """How long the copy has been in each state."""
         self._seconds_at: dict[LoadLevel, float] = {}
         self._level = LoadLevel.UNKNOWN
         self._pauses: list[Pause] = []
@@ -174,8 +175,8 @@ class LoadMonitor(AbstractContextManager["LoadMonitor"]):
             before=before,
             during=during,
             after=after,
-            seconds_throttled=round(self._seconds[PaceState.THROTTLED], 3),
-            seconds_paused=round(self._seconds[PaceState.PAUSED], 3),
+            seconds_throttled=round(self.seconds[PaceState.THROTTLED], 3),
+            seconds_paused=round(self.seconds[PaceState.PAUSED], 3),
             pauses=tuple(self._pauses),
             seconds_at={
                 level.value: round(self._seconds_at[level], 3) for level in LoadLevel if level in self._seconds_at
@@ -277,7 +278,7 @@ class LoadMonitor(AbstractContextManager["LoadMonitor"]):
         seconds, self._accounted_at = now - self._accounted_at, now
         if self._phase is not Phase.DURING:
             return
-        self._seconds[before.state] += seconds
+        self.seconds[before.state] += seconds
         self._seconds_at[self._level] = self._seconds_at.get(self._level, 0.0) + seconds
         if before.state is PaceState.PAUSED and self._pauses:
             began_at = self._pauses[-1].began_at

@@ -43,7 +43,6 @@ class LiveView:
         self._clock = clock
         self._last: tuple[float, int] | None = None
         self._recent: deque[list[Any]] = deque(maxlen=_RECENT)
-        self._seconds = dict.fromkeys(PaceState, 0.0)
         self._failed = False
 
     def __call__(self, progress: Progress) -> None:
@@ -52,15 +51,14 @@ class LiveView:
         if self._last is not None and now - then < _SECONDS:
             return
         self._last = (now, progress.done)
-        self._seconds[progress.pace.state] += now - then
         rate = (progress.done - done) / (now - then) if now > then else 0.0
         self._guarded(lambda: self._store_state(progress, rate))
         self._guarded(lambda: self._send_metrics(progress, rate))
 
     def finish(self, impact: Impact) -> None:
         """The copy has ended, and this is the account of it."""
-        self._guarded(lambda: self._gauges(throttled_seconds=impact.seconds_throttled))
-        self._guarded(lambda: self._gauges(paused_seconds=impact.seconds_paused, rate=0, allowed_rate=0))
+        throttled, paused = impact.seconds_throttled, impact.seconds_paused
+        self._guarded(lambda: self._gauges(throttled_seconds=throttled, paused_seconds=paused, rate=0, allowed_rate=0))
 
     def _store_state(self, progress: Progress, rate: float) -> None:
         if self._store is None:
@@ -102,8 +100,8 @@ class LiveView:
             rate=rate,
             allowed_rate=int(progress.pace.rate),
             bytes_read=progress.done,
-            throttled_seconds=self._seconds[PaceState.THROTTLED],
-            paused_seconds=self._seconds[PaceState.PAUSED],
+            throttled_seconds=progress.seconds.get(PaceState.THROTTLED, 0.0),
+            paused_seconds=progress.seconds.get(PaceState.PAUSED, 0.0),
         )
         if progress.assessment is not None:
             self._gauges(level=progress.assessment.level.severity)

@@ -50,7 +50,7 @@ class LocalWriter(ObjectWriter):
         """Make the file durable and visible; with ``if_absent``, ObjectExists if the key is taken."""
         with self._in_use() as file:
             try:
-                with os_errors_explained(self._path):
+                with os_errors_explained(self._path, FileNotFoundError):
                     os.fsync(file.fileno())
                     self._check()
                     if if_absent:
@@ -64,6 +64,11 @@ class LocalWriter(ObjectWriter):
                         sync_directory(directory)
                     with contextlib.suppress(PermissionError):  # it is not ours, and may not be readable
                         sync_directory(self._root.parent)
+            except FileNotFoundError as error:
+                raise RepositoryUnavailable(
+                    f"{self._path} was removed by somebody else while it was being written.",
+                    remedy="Check that no clean-up removes what is under way there, and that the disk is mounted.",
+                ) from error
             finally:
                 self.abort()
         return StoredObject(self._key, self._size, self._sha256.hexdigest())

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseNotifier, timezone
 
-from airflow_backup_guard.core.plan import WhenStarved
-from airflow_backup_guard.core.starvation import Patience, Urgency
+from airflow_backup_guard.core.starvation import Patience, Urgency, weigh
 from airflow_backup_guard.errors import BackupGuardError, LoadNeverDropped
 from airflow_backup_guard.hooks.backup_guard import BackupGuardHook
 from airflow_backup_guard.hooks.notifiers import tell
@@ -68,31 +67,26 @@ class WriteLoadSensor(Gate):
             self.log.warning("The age of the last verified backup is unknown: %s", error)
             self._look_at = now + _ASK_AGAIN
             return False, {**seen, "text": f"{seen['text']}; the age of the last verified backup is unknown"}
-        urgency = patience.urgency(now)
-        self._look_at = patience.next_change(now)
-        starved = urgency is Urgency.STARVED
-        go = starved and self.plan.when_starved is WhenStarved.GO_AT_FLOOR
-        text = f"{seen['text']}; {patience.text(now)}"
-        if go:
-            text += f", so the gate opens for a copy at {self.plan.min_rate} at most (go_at_floor)"
-        seen = {
-            **seen,
-            "opened": go,
-            "at_floor": go,
-            "urgency": urgency.value,
-            "recovery_point": patience.recovery_point and patience.recovery_point.isoformat(),
-            "text": text,
-        }
-        if urgency.rank > Urgency(memory["told"]).rank:
-            self._tell(context, urgency, text)
-            self._remember(context, {**memory, "told": urgency.value})
-        if starved and self.plan.when_starved is WhenStarved.FAIL:
+        wait = weigh(self.plan, patience, now)
+        self._look_at = wait.next_look
+        text = f"{seen['text']}; {wait.text}"
+        if wait.urgency.rank > Urgency(memory["told"]).rank:
+            self._tell(context, wait.urgency, text)
+            self._remember(context, {**memory, "told": wait.urgency.value})
+        if wait.fails:
             raise LoadNeverDropped(
                 f"The load has not dropped: {text}.",
                 remedy="Find what loads the database, raise its limits, or let the copy begin at its floor, with "
                 'when_starved="go_at_floor".',
             )
-        return go, seen
+        return wait.goes_at_floor, {
+            **seen,
+            "opened": wait.goes_at_floor,
+            "at_floor": wait.goes_at_floor,
+            "urgency": wait.urgency.value,
+            "recovery_point": patience.recovery_point and patience.recovery_point.isoformat(),
+            "text": text,
+        }
 
     def _patience(self, since: datetime) -> Patience:
         from airflow_backup_guard.engine.recovery_point import last_duration, recovery_point

@@ -12,7 +12,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
@@ -30,7 +29,7 @@ from airflow_backup_guard.core.backup import BackupRecord, load_plain
 from airflow_backup_guard.postgres.account import account_for
 from airflow_backup_guard.postgres.server import LocalServer
 from airflow_backup_guard.repository import open_repository
-from tests.integration.guarded import assert_nothing_left, back_up, plan_for, sessions, slots
+from tests.integration.guarded import assert_nothing_left, back_up, plan_for, sessions, slots, wait_until
 
 FAST = ("--checkpoint", "fast", "--max-rate", "500MB/s", "--min-rate", "500MB/s")
 SLOW = ("--checkpoint", "fast", "--max-rate", "4MB/s", "--min-rate", "4MB/s")
@@ -119,14 +118,6 @@ def copied(made: Made, tmp_path: Path) -> Made:
 def repository(tmp_path: Path) -> str:
     """URL of an empty repository."""
     return (tmp_path / "backups").as_uri()
-
-
-def wait_until(true: Callable[[], bool], seconds: float = 20) -> None:
-    """Wait for something that happens elsewhere, and fail if it does not."""
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.05)
 
 
 def copying(server: LocalServer) -> bool:
@@ -621,7 +612,7 @@ def test_a_signal_in_mid_copy_leaves_nothing(
 ) -> None:
     """Exit status 1 and the reason; no record, no part, no session and no slot."""
     process = start((*SLOW, "--json"))
-    wait_until(lambda: copying(server))
+    wait_until(lambda: copying(server), 20)
     process.send_signal(number)
     out, err = process.communicate(timeout=20)
     assert process.returncode == 1
@@ -638,8 +629,8 @@ def between_baseline_and_checkpoint(server: LocalServer) -> bool:
 
 def after_the_last_byte(server: LocalServer) -> bool:
     """The cluster is held, and the base backup has ended."""
-    wait_until(lambda: copying(server))
-    wait_until(lambda: not copying(server))
+    wait_until(lambda: copying(server), 20)
+    wait_until(lambda: not copying(server), 20)
     return slots(server) == 1
 
 
@@ -660,11 +651,11 @@ def test_kill_9_leaves_the_database_as_it_was(
 ) -> None:
     """At once no session and no slot, and never a visible backup; the next backup works and sweeps what was stored."""
     process = start(("--checkpoint", "fast", "--max-rate", rate, "--min-rate", rate))
-    wait_until(lambda: moment(server))
+    wait_until(lambda: moment(server), 20)
     process.kill()
     process.communicate(timeout=10)
     assert process.returncode == -signal.SIGKILL
-    wait_until(lambda: sessions(server) == 0 and slots(server) == 0)
+    wait_until(lambda: sessions(server) == 0 and slots(server) == 0, 20)
     assert guard("list", "--repository", repository, "--json").document["backups"] == []
     record = back_up(plan_for(tmp_path / "backups"), guard_dsn)
     found = open_repository(repository)

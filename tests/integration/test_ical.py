@@ -6,17 +6,20 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pendulum
 import pytest
 
-from airflow_backup_guard.core import OffPeakCalendar
+from airflow_backup_guard.core import BackupPlan, OffPeakCalendar
 from airflow_backup_guard.core.calendar import Because
 from airflow_backup_guard.engine import ical
-from tests.integration.guarded import plan_for
+from airflow_backup_guard.engine.snapshot import take_snapshot
+from airflow_backup_guard.errors import PreflightNotYet
+from airflow_backup_guard.repository import open_repository
+from tests.integration.guarded import CopyInFlight, plan_for
 
 pytest.importorskip("icalendar")
 pytest.importorskip("recurring_ical_events")
@@ -71,7 +74,7 @@ class Answers(BaseHTTPRequestHandler):
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[str]:
+def web() -> Iterator[str]:
     """The address of a server of calendars."""
     with ThreadingHTTPServer(("127.0.0.1", 0), Answers) as found:
         found.handle_error = lambda *_: None  # type: ignore[method-assign,assignment]
@@ -86,14 +89,14 @@ def read(url: str) -> OffPeakCalendar:
 
 
 @pytest.mark.parametrize("path", ["/good.ics", "/good.ics?token=secret", "/moved.ics"])
-def test_events_of_a_server_forbid(server: str, path: str) -> None:
+def test_events_of_a_server_forbid(web: str, path: str) -> None:
     """They are cut out of the windows, also where the server sends us elsewhere."""
-    calendar = read(server + path)
+    calendar = read(web + path)
     assert calendar.contains(NOW)
     assert calendar.window_end(NOW) == NOW.add(hours=2)
     (closed,) = calendar.why_closed(NOW.add(hours=2))
     assert closed.because is Because.BLACKOUT
-    assert closed.text == f"a blackout of {server}{path.partition('?')[0]} (storage maintenance)"
+    assert closed.text == f"a blackout of {web}{path.partition('?')[0]} (storage maintenance)"
     assert calendar.contains(NOW.add(hours=3))
 
 
@@ -117,20 +120,20 @@ def test_events_of_a_file_forbid(tmp_path: Path) -> None:
         ("/large.ics", "it is larger than 10 MB"),
     ],
 )
-def test_a_server_that_does_not_tell(server: str, path: str, problem: str) -> None:
+def test_a_server_that_does_not_tell(web: str, path: str, problem: str) -> None:
     """What it forbids is not known, so nothing is permitted, and the reason is told."""
-    calendar = read(server + path)
+    calendar = read(web + path)
     assert not calendar.contains(NOW)
     (closed,) = calendar.why_closed(NOW)
     assert closed.because is Because.UNKNOWN
-    assert f"it is not known what {server}{path} forbids: {problem}" in closed.text
+    assert f"it is not known what {web}{path} forbids: {problem}" in closed.text
 
 
-def test_a_server_that_is_slow(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_is_slow(web: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """One that sends a letter now and then does not hold the gate for ever."""
     monkeypatch.setattr(ical, "_PATIENCE", 0.5)
     began = time.monotonic()
-    (closed,) = read(f"{server}/slow.ics").why_closed(NOW)
+    (closed,) = read(f"{web}/slow.ics").why_closed(NOW)
     assert "it takes more than" in closed.text
     assert time.monotonic() - began < 8
 
@@ -165,3 +168,31 @@ def test_a_plan_whose_sources_are_read(tmp_path: Path) -> None:
     assert known.to_dict() == plan.to_dict()
     simple = plan_for(tmp_path / "backups")
     assert ical.with_sources_read(simple, NOW) is simple
+
+
+def event(path: Path, start: datetime) -> str:
+    """URL of a calendar whose only event begins then, and lasts an hour."""
+    path.write_bytes(EVENT.replace(b"20261128T000000Z", f"{start:%Y%m%dT%H%M%SZ}".encode()))
+    return path.as_uri()
+
+
+def test_a_backup_neither_begins_nor_goes_on_in_what_others_forbid(guard_dsn: str, tmp_path: Path) -> None:
+    """The snapshot refuses by the title of the event, or because it is not known; the copy knows when one begins."""
+    now = datetime.now(timezone.utc)
+
+    def plan(source: str) -> BackupPlan:
+        calendar = OffPeakCalendar.parse("daily 00:00-24:00", tz="UTC", blackouts=[source])
+        return plan_for(tmp_path / "backups", calendar=calendar, max_rate="8MB/s", min_rate="8MB/s")
+
+    running = plan(event(tmp_path / "now.ics", now - timedelta(minutes=10)))
+    repository = open_repository(running.repository)
+    with pytest.raises(PreflightNotYet, match="storage maintenance"):
+        take_snapshot(running, guard_dsn, repository)
+    with pytest.raises(PreflightNotYet, match=r"gone\.ics"):
+        take_snapshot(plan((tmp_path / "gone.ics").as_uri()), guard_dsn, repository)
+    coming = (now + timedelta(hours=1)).replace(microsecond=0)
+    with CopyInFlight(plan(event(tmp_path / "coming.ics", coming)), guard_dsn) as copying:
+        assert copying.last is not None
+        assert copying.last.window_end == coming
+        copying.stop.request("seen enough")
+        copying.end()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -151,7 +153,17 @@ def test_a_copy_behind_a_starved_gate_stays_at_its_floor(
     repository = open_repository(plan.repository)
     snapshot = take_snapshot(plan, guard_dsn, repository)
     copying = ThrottledCopyOperator(task_id="copy", plan=plan, snapshot=dump_plain(snapshot), gate={"at_floor": True})
-    lines = catalog.telemetry(repository, catalog.find(repository, copying.execute({})["backup_id"]))
+    priorities = []
+
+    def execute() -> str:
+        done = copying.execute({})
+        priorities.append(os.getpriority(os.PRIO_PROCESS, 0))
+        return str(done["backup_id"])
+
+    with ThreadPoolExecutor(1) as pool:  # Linux keeps the priority for each thread, and that of the tests is to stay
+        backup_id = pool.submit(execute).result()
+    assert priorities[0] >= 10, "a copy puts itself behind other processes"
+    lines = catalog.telemetry(repository, catalog.find(repository, backup_id))
     assert {line["rate"] for line in lines} == {5_000_000}
     # Below its ceiling it would be throttled all the time.
     assert "running" in {line["state"] for line in lines}

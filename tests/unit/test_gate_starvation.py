@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_backup_guard.core import BackupPlan, OffPeakCalendar
-from airflow_backup_guard.core.starvation import Patience, Urgency
+from airflow_backup_guard.core.starvation import Patience, Urgency, weigh
 
 NOON = datetime(2026, 3, 10, 12, tzinfo=timezone.utc)
 HOUR = timedelta(hours=1)
@@ -122,3 +122,23 @@ def test_a_backup_that_begins_in_time_keeps_the_rpo(one: Patience) -> None:
     if starved > one.waiting_since + one.quiet_for and took <= one.rpo / 2:
         assert starved + took <= start + one.rpo
     assert starved >= one.waiting_since + one.quiet_for
+
+
+@pytest.mark.parametrize("rule", ["wait", "go_at_floor", "fail"])
+def test_only_a_starved_gate_does_what_its_plan_says(rule: str) -> None:
+    """Before that it waits whatever the rule is, and each rule does its own and nothing else."""
+    plan = BackupPlan(
+        name="shop",
+        connection="shop",
+        repository="file:///srv/backups",
+        calendar=OffPeakCalendar.parse("daily 00:00-24:00", tz="UTC"),
+        min_rate="2MB/s",
+        rpo="24h",
+        when_starved=rule,
+    )
+    early, late = (weigh(plan, patience(), NOON + hours * HOUR) for hours in (9.9, 10))
+    assert (early.goes_at_floor, early.fails) == (False, False)
+    assert early.next_look == NOON + 10 * HOUR
+    assert (late.goes_at_floor, late.fails) == (rule == "go_at_floor", rule == "fail")
+    assert ("at 2MB/s at most" in late.text) is (rule == "go_at_floor")
+    assert late.next_look is None

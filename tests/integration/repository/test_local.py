@@ -172,6 +172,18 @@ def test_delete_beside_writers(tmp_path: Path) -> None:
     assert failures == []
 
 
+@pytest.mark.parametrize("if_absent", [False, True])
+def test_removed_while_written(tmp_path: Path, if_absent: bool) -> None:
+    """Somebody tidies up under a writer: its commit says so, and nothing of it becomes visible."""
+    repository = LocalRepository(tmp_path)
+    writer = repository.writer("a/b")
+    writer.write(b"some")
+    assert repository.abort_writes("a/") == 1
+    with pytest.raises(RepositoryUnavailable, match="a/b was removed by somebody else while it was being written"):
+        writer.commit(if_absent=if_absent)
+    assert list(repository.list("")) == []
+
+
 def test_foreign_files(tmp_path: Path) -> None:
     """Hidden files that others left in the directory are neither objects nor unfinished writes."""
     repository = LocalRepository(tmp_path / "backups")
