@@ -1,4 +1,4 @@
-"""What bounds a copy beside the load: the end of its window, how long it may pause, and how long it may take."""
+"""What bounds a copy beside the load: the end of its window, how long it may pause and take, and WAL kept for it."""
 
 from __future__ import annotations
 
@@ -33,14 +33,19 @@ class Budget:
         """True when the window is over, and the plan lets the copy go on at its floor only."""
         return self._is_over(now) and self.plan.at_window_end is AtWindowEnd.FLOOR
 
-    def exhausted(self, now: datetime, paused_since: datetime | None) -> str | None:
-        """Why the copy must end now, or None."""
+    def exhausted(self, now: datetime, paused_since: datetime | None, wal_retained: float | None = None) -> str | None:
+        """Why the copy must end now, or None; ``wal_retained`` in bytes, as far as it is known."""
         if self._is_over(now) and self.plan.at_window_end is AtWindowEnd.STOP:
             return f"its off-peak window ended at {self.window_end:%H:%M %Z}, and the plan stops there"
         if paused_since is not None and now - paused_since > self.plan.max_pause:
             return f"the load has kept it paused for more than {format_duration(self.plan.max_pause)} (max_pause)"
         if now - self.started_at > self.plan.max_duration:
             return f"it has taken more than {format_duration(self.plan.max_duration)} (max_duration)"
+        if wal_retained is not None and wal_retained > self.plan.max_retained_wal:
+            return (
+                f"the server keeps {Size(wal_retained)} of WAL for it, more than {self.plan.max_retained_wal} "
+                "(max_retained_wal): its repository takes WAL more slowly than the database writes it"
+            )
         return None
 
     def _is_over(self, now: datetime) -> bool:

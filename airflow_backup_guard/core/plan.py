@@ -13,12 +13,13 @@ import attrs
 from airflow_backup_guard.core.calendar import OffPeakCalendar
 from airflow_backup_guard.core.load import LoadLimits
 from airflow_backup_guard.core.repository_url import parse_repository_url
-from airflow_backup_guard.core.units import Rate, format_duration, parse_duration
+from airflow_backup_guard.core.units import Rate, Size, format_duration, parse_duration
 from airflow_backup_guard.errors import InvalidPlan
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}", re.ASCII)
 _LOWEST_RATE = Rate.parse("32kB/s")  # the least that BASE_BACKUP's own MAX_RATE takes
 _HIGHEST_RATE = Rate.parse("1GiB/s")  # the most that it takes
+_LEAST_RETAINED_WAL = Size.parse("64MB")
 _LONGEST_RPO = timedelta(days=3660)
 _ANY_YEAR = (datetime(2001, 1, 1, tzinfo=timezone.utc), datetime(2002, 1, 1, tzinfo=timezone.utc))
 
@@ -74,6 +75,13 @@ def _max_pause(value: Any) -> timedelta:
 
 def _max_duration(value: Any) -> timedelta:
     return parse_duration(value, "max_duration")
+
+
+def _max_retained_wal(value: Any) -> Size:
+    size = Size.parse(value, "max_retained_wal")
+    if size < _LEAST_RETAINED_WAL:
+        raise InvalidPlan("max_retained_wal", value, f"a size from {_LEAST_RETAINED_WAL} up")
+    return size
 
 
 class AtWindowEnd(str, Enum):
@@ -157,6 +165,7 @@ class BackupPlan:
         up to ``max_rate`` and as long as no load is critical or unknown; False lets the load decide alone
     :param max_pause: a load that keeps the copy paused for longer ends it
     :param max_duration: a copy that takes longer ends
+    :param max_retained_wal: a copy for which the server keeps more WAL than that ends, before the disk is full
     :param checkpoint: ``"spread"`` waits for a gentle checkpoint, ``"fast"`` forces one and its burst of I/O
     :param compression_level: of zstd, 1 (fast) to 19 (small)
     :param recipients: age public keys that backups are encrypted to; needs the extra ``age``
@@ -178,6 +187,7 @@ class BackupPlan:
     window_first: bool = attrs.field(default=False)
     max_pause: timedelta = attrs.field(default=timedelta(hours=1), converter=_max_pause)
     max_duration: timedelta = attrs.field(default=timedelta(hours=24), converter=_max_duration)
+    max_retained_wal: Size = attrs.field(default=Size.parse("10GB"), converter=_max_retained_wal)
     checkpoint: str = attrs.field(default="spread")
     compression_level: int = attrs.field(default=3)
     recipients: tuple[str, ...] = attrs.field(default=(), converter=_recipients)
@@ -242,6 +252,7 @@ class BackupPlan:
             "at_window_end": self.at_window_end.value,
             "max_pause": format_duration(self.max_pause),
             "max_duration": format_duration(self.max_duration),
+            "max_retained_wal": f"{int(self.max_retained_wal)}B",
             "max_rate": f"{int(self.max_rate)}B/s",
             "min_rate": f"{int(self.min_rate)}B/s",
             "recipients": list(self.recipients),

@@ -27,12 +27,12 @@ from airflow_backup_guard.engine.snapshot import close_attempt, refuse_outside_w
 from airflow_backup_guard.engine.stop import Stop
 from airflow_backup_guard.engine.telemetry import Telemetry
 from airflow_backup_guard.engine.throttle import LoadMonitor, Phase, Throttle
-from airflow_backup_guard.engine.wal import WalArchive
+from airflow_backup_guard.engine.wal import WalArchive, identify
 from airflow_backup_guard.errors import BackupDamaged, BackupGuardError, BudgetSpent, ObjectMissing, SourceUnsuitable
 from airflow_backup_guard.postgres.base_backup import BaseBackup, MessageKind
 from airflow_backup_guard.postgres.replication import ReplicationConnection
 from airflow_backup_guard.postgres.sessions import end_other_sessions, end_sessions, session_name
-from airflow_backup_guard.postgres.wal_stream import hold_cluster, identify_system
+from airflow_backup_guard.postgres.slot import BackupSlot
 from airflow_backup_guard.repository.base import Repository
 from airflow_backup_guard.repository.read import read_whole
 
@@ -141,19 +141,16 @@ class _Copy:
         self.monitor: LoadMonitor | None = None
         self.total = 0
         self.holds_cluster = False
-        self.connections: list[ReplicationConnection] = []
+        self.sessions: list[ReplicationConnection | BackupSlot | WalArchive] = []
 
     def run(self) -> BackupRecord:
-        application = session_name(self.snapshot.backup_id)
         with (
             self.control,
             self._obeying_stop(),
-            closing(ReplicationConnection(self.dsn, application)) as wal_connection,
+            closing(self._hold_cluster()) as slot,
         ):
-            self._identify(wal_connection)
-            hold_cluster(wal_connection, self.stop.check)
             self.holds_cluster = True
-            self.connections.append(wal_connection)
+            self.sessions.append(slot)
             end_other_sessions(self.dsn, self.snapshot.backup_id)
             self._sweep()
             self.store.clear()
@@ -169,7 +166,7 @@ class _Copy:
                 self.stop.wait(self.baseline_seconds)
                 started_at = datetime.now(timezone.utc)
                 monitor.enter(Phase.DURING)
-                stream = self._open(stack, application, wal_connection)
+                stream = self._open(stack, slot)
                 self.total = stream.total
                 first_byte_at = datetime.now(timezone.utc)
                 self._receive(stream)
@@ -205,15 +202,13 @@ class _Copy:
         control.clear(self.repository, self.plan.name, self.snapshot.backup_id)
         return record
 
-    def _identify(self, connection: ReplicationConnection) -> None:
-        found = identify_system(connection, self.stop.check)
-        expected = self.snapshot.cluster
-        if (found.system_identifier, found.timeline) != (expected.system_identifier, expected.timeline):
-            raise SourceUnsuitable(
-                f"The connection leads to system {found.system_identifier} on timeline {found.timeline}, but the "
-                f"snapshot was taken of system {expected.system_identifier} on timeline {expected.timeline}.",
-                remedy="Run it again from the snapshot: there was a failover, or the connection was changed.",
-            )
+    def _connect(self) -> ReplicationConnection:
+        return ReplicationConnection(self.dsn, session_name(self.snapshot.backup_id))
+
+    def _hold_cluster(self) -> BackupSlot:
+        with closing(self._connect()) as connection:
+            identify(connection, self.snapshot.cluster, self.stop.check)
+        return BackupSlot(self.dsn, session_name(self.snapshot.backup_id))
 
     def _sweep(self) -> None:
         """Remove what dead copies of this cluster left: none of them can be alive, as the cluster is ours now."""
@@ -240,9 +235,9 @@ class _Copy:
         attempt = backup.dump(Attempt(backup.FORMAT, self.snapshot))
         self.repository.put(backup.attempt_key(self.plan.name, self.snapshot.backup_id), attempt)
 
-    def _open(self, stack: ExitStack, application: str, wal_connection: ReplicationConnection) -> BaseBackup:
-        connection = stack.enter_context(closing(ReplicationConnection(self.dsn, application)))
-        self.connections.append(connection)
+    def _open(self, stack: ExitStack, slot: BackupSlot) -> BaseBackup:
+        connection = stack.enter_context(closing(self._connect()))
+        self.sessions.append(connection)
         stream = BaseBackup(
             connection,
             label=f"backup_guard {self.snapshot.backup_id}",
@@ -250,15 +245,17 @@ class _Copy:
             max_rate=self.plan.max_rate,
             keep_going=self._wait_for_checkpoint,
         )
-        self.wal = stack.enter_context(
-            WalArchive(
-                wal_connection,
-                self.store,
-                start=stream.start_lsn,
-                timeline=stream.timeline,
-                segment_size=self.snapshot.cluster.wal_segment_size,
-            )
+        # What was written before its checkpoint the slot has kept for nothing.
+        slot.release_before(stream.start_lsn)
+        self.wal = WalArchive(
+            self._connect,
+            slot,
+            self.store,
+            start=stream.start_lsn,
+            cluster=self.snapshot.cluster,
+            max_rate=self.plan.max_rate,
         )
+        self.sessions.append(stack.enter_context(self.wal))
         return stream
 
     def _wait_for_checkpoint(self) -> None:
@@ -336,8 +333,8 @@ class _Copy:
         def watch() -> None:
             while not ended.wait(_READ_SECONDS):
                 if self.stop.requested:
-                    for connection in list(self.connections):
-                        connection.cut()
+                    for session in list(self.sessions):
+                        session.cut()
                     self.store.abort_writers()
                     return
 
@@ -385,4 +382,6 @@ class _Copy:
 
     def _on_load(self, now: datetime, phase: Phase, assessment: Assessment, pace: Pace) -> None:
         self.assessment = assessment
-        self.telemetry.add(now, phase.value, assessment, pace, self.done, self.wal.behind if self.wal else 0)
+        self.telemetry.add(
+            now, phase.value, assessment, pace, self.done, self.monitor.wal_retained if self.monitor else None
+        )

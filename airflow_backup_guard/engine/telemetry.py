@@ -31,7 +31,13 @@ class Telemetry:
         return len(self._lines) >= _LINES_PER_PIECE
 
     def add(
-        self, now: datetime, phase: str, assessment: Assessment, pace: Pace, bytes_read: int, wal_behind: int
+        self,
+        now: datetime,
+        phase: str,
+        assessment: Assessment,
+        pace: Pace,
+        bytes_read: int,
+        wal_retained: float | None,
     ) -> None:
         """Add a line unless one was added less than a second ago and nothing changed since; sizes in bytes."""
         if self._last is not None:
@@ -47,7 +53,7 @@ class Telemetry:
             "rate": int(pace.rate),
             "reason": pace.reason,
             "bytes_read": bytes_read,
-            "wal_behind": wal_behind,
+            "wal_retained": wal_retained,
             **{finding.signal: finding.value for finding in assessment.findings},
         }
         with self._lock:

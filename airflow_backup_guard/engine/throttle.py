@@ -148,6 +148,8 @@ class LoadMonitor(AbstractContextManager["LoadMonitor"]):
         self._allowed = 0.0
         self._paused_since: datetime | None = None
         self._phase = Phase.BEFORE
+        self.wal_retained: float | None = None
+        """Bytes of WAL that the server keeps for nothing but this copy, as far as that is known."""
         self.exhausted: str | None = None
         """Why the copy must end, once a budget of its plan is spent; whoever copies looks at it."""
 
@@ -199,6 +201,7 @@ class LoadMonitor(AbstractContextManager["LoadMonitor"]):
                     elif pending is None and time.monotonic() - began > _OVERDUE_SECONDS:
                         self._take(LoadSample.failed(datetime.now(timezone.utc), "the probe has no answer"))
                 sample = self._result_of(sampling)
+                self.wal_retained = probe.retained_for_backup
                 if self._phase is Phase.BEFORE:
                     self._before.append(sample)
                 if (latency := sample.values.get("commit_latency")) is not None:
@@ -259,7 +262,7 @@ class LoadMonitor(AbstractContextManager["LoadMonitor"]):
             self._paused_since = None
         elif self._paused_since is None:
             self._paused_since = moment
-        self.exhausted = self._budget.exhausted(moment, self._paused_since)
+        self.exhausted = self._budget.exhausted(moment, self._paused_since, self.wal_retained)
         self._decided_at, self._bytes_at_decision, self._allowed, self._worst = now, done, 0.0, None
 
     def _within_bounds(self, now: float, moment: datetime) -> Pace:

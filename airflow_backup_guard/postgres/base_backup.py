@@ -56,6 +56,7 @@ class BaseBackup:
     ) -> None:
         """Ask for the backup and wait for its checkpoint, which takes minutes when it is ``spread``."""
         self._connection = connection
+        connection.read_ahead_little(max_rate)
         connection.send(
             f"BASE_BACKUP (LABEL {_quote(label)}, CHECKPOINT {_quote(checkpoint)}, PROGRESS, WAIT 0, TABLESPACE_MAP, "
             # The server's own ceiling holds even if this process hangs; it is given in kB of 1024 bytes.

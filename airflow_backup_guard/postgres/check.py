@@ -16,7 +16,8 @@ from airflow_backup_guard.core.wal import LSN
 from airflow_backup_guard.errors import BackupGuardError
 from airflow_backup_guard.postgres.connection import APPLICATION_NAME, connect
 from airflow_backup_guard.postgres.replication import ReplicationConnection
-from airflow_backup_guard.postgres.wal_stream import SLOT_NAME, SystemIdentity, identify_system
+from airflow_backup_guard.postgres.slot import SLOT_NAME
+from airflow_backup_guard.postgres.wal_stream import SystemIdentity, identify_system
 
 OLDEST_MAJOR = 15
 

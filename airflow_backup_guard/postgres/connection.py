@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import re
+import socket
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.pq import Conninfo
+from psycopg.pq.abc import PGconn
 
 from airflow_backup_guard.errors import (
     BackupGuardError,
@@ -31,6 +34,18 @@ _DEFAULTS = {
     "keepalives_idle": "30",
     "keepalives_interval": "10",
     "keepalives_count": "3",
+}
+
+# A worker that vanishes without a word must not leave a session behind for the hours that TCP's defaults take. What the
+# server gives it up after is also the longest that a copy may be without reading, whatever the server's own (maybe much
+# shorter) setting: a repository that hangs has five tries of a minute each before it is the one to blame.
+_SESSION_SETTINGS = {
+    "tcp_user_timeout": "6min",
+    "tcp_keepalives_idle": "30s",
+    "tcp_keepalives_interval": "10s",
+    "tcp_keepalives_count": "3",
+    "wal_sender_timeout": "10min",
+    "idle_session_timeout": "0",
 }
 
 # The server's own sentences for connections that it refuses: libpq reports no SQLSTATE for those, and psycopg has no
@@ -106,6 +121,18 @@ def dsn_of(keywords: Mapping[str, Any]) -> str:
 def conninfo(dsn: str, **keywords: str) -> str:
     """``dsn`` with our defaults below it and ``keywords`` above it."""
     return make_conninfo("", **{"application_name": APPLICATION_NAME, **_DEFAULTS, **parse_conninfo(dsn), **keywords})
+
+
+def session_options(dsn: str) -> str:
+    """``options`` for sessions that live as long as a copy; those that the connection itself has come last, and win."""
+    settings = " ".join(f"-c {name}={value}" for name, value in _SESSION_SETTINGS.items())
+    return f"{settings} {parse_conninfo(dsn).get('options') or ''}".strip()
+
+
+def cut(pgconn: PGconn) -> None:
+    """End a session from another thread: libpq itself is not safe to call from two; the socket below it is."""
+    with suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(pgconn.socket)) as connected:
+        connected.shutdown(socket.SHUT_RDWR)
 
 
 @contextmanager

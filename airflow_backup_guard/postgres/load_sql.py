@@ -6,6 +6,7 @@ What a role may not see is NULL in these views, and not an error.
 from __future__ import annotations
 
 from airflow_backup_guard.postgres.connection import APPLICATION_NAME
+from airflow_backup_guard.postgres.slot import SLOT_NAME
 
 # Any role, on a primary, from 9.6 on. The commit is timed by the server's clock, so that neither the network nor a
 # busy worker counts as load of the database. What is written is a WAL record of a few bytes that no table and no
@@ -72,11 +73,15 @@ _CHECKPOINTS_17 = """
     FROM pg_stat_checkpointer
 """
 
-# Any role. A slot that was never used, or whose WAL is lost, retains nothing.
-_SLOTS = """
-    SELECT coalesce(max(pg_current_wal_lsn() - restart_lsn), 0)::float8 AS retained_wal
+# Any role. A slot that was never used, or whose WAL is lost, retains nothing. The slot of a guarded copy is apart: its
+# plan bounds it, and slowing the copy down would make it retain more. WAL since the last checkpoint is kept anyway.
+_SLOTS = f"""
+    SELECT coalesce(max(pg_current_wal_lsn() - restart_lsn) FILTER (WHERE slot_name <> '{SLOT_NAME}'), 0)::float8
+           AS retained_wal,
+           greatest(max((SELECT redo_lsn FROM pg_control_checkpoint()) - restart_lsn)
+                    FILTER (WHERE slot_name = '{SLOT_NAME}'), 0)::float8 AS retained_for_backup
     FROM pg_replication_slots WHERE wal_status IS DISTINCT FROM 'lost'
-"""
+"""  # noqa: S608
 
 # pg_monitor (pg_read_all_stats in it): the states of other roles' sessions are NULL without it. Sessions queue at the
 # lock WALWrite while another one writes their WAL, so they wait for the disk as much as that one. The sessions are

@@ -43,10 +43,13 @@ class Statistics:
         self._started: str | None = None
         self.values: dict[str, float] = {}
         self.unavailable: dict[str, str] = {}
+        self.retained_for_backup: float | None = None
+        """Bytes of WAL that the server keeps for nothing but a guarded copy; None while that is not known."""
 
     def read(self, row: Mapping[str, Any], now: float) -> None:
         """Set ``values`` and ``unavailable`` by one more row; ``now`` in seconds of any monotonic clock."""
         self.values, self.unavailable = {}, {}
+        self.retained_for_backup = row["retained_for_backup"]
         self._count(row, now)
         for name, (counter, seconds) in _RATES.items():
             grown = self._grown(name, counter, seconds)
@@ -124,4 +127,5 @@ class Statistics:
 
     def fail(self, reason: str) -> None:
         """Nothing is known now, for this reason."""
+        self.retained_for_backup = None
         self.values, self.unavailable = {}, {name: reason for name in SIGNALS if name != "commit_latency"}

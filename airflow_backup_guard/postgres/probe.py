@@ -65,6 +65,11 @@ class LoadProbe:
         return self._session is not None
 
     @property
+    def retained_for_backup(self) -> float | None:
+        """Bytes of WAL that the server keeps for nothing but a guarded copy, as far as that is known."""
+        return self._statistics.retained_for_backup
+
+    @property
     def commit_pending(self) -> float | None:
         """For how many seconds the commit that is under way has not ended; None if there is none."""
         return None if self._commit_began is None else time.monotonic() - self._commit_began

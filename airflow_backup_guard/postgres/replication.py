@@ -9,31 +9,24 @@ from __future__ import annotations
 import os
 import select
 import socket
+import struct
 from collections.abc import Callable
-from contextlib import suppress
+from pathlib import Path
 from typing import TypeAlias
 
 import psycopg
 from psycopg.pq import ExecStatus
 
 from airflow_backup_guard.errors import BackupGuardError, SourceBusy, SourceUnavailable, SourceUnsuitable
-from airflow_backup_guard.postgres.connection import conninfo, describe, parse_conninfo, translated
+from airflow_backup_guard.postgres.connection import conninfo, cut, describe, session_options, translated
 
 Row: TypeAlias = "tuple[str | None, ...]"
 KeepGoing: TypeAlias = "Callable[[], None]"
 """Called several times a second during waits; raises to end them."""
 
 _POLL_SECONDS = 0.1
-# A worker that vanishes without a word must not leave a session behind for the hours that TCP's defaults take. What the
-# server gives it up after is also the longest that a copy may be without reading, whatever the server's own (maybe much
-# shorter) setting: a repository that hangs has five tries of a minute each before it is the one to blame.
-_SERVER_SETTINGS = {
-    "tcp_user_timeout": "6min",
-    "tcp_keepalives_idle": "30s",
-    "tcp_keepalives_interval": "10s",
-    "tcp_keepalives_count": "3",
-    "wal_sender_timeout": "10min",
-}
+_READ_AHEAD = 1 << 17
+_TCP_INFO_RTT = 68  # where Linux has tcpi_rtt in struct tcp_info
 
 
 class ReplicationConnection:
@@ -42,13 +35,7 @@ class ReplicationConnection:
     def __init__(self, dsn: str, application_name: str) -> None:
         """Connect; raises :class:`SourceUnavailable`, :class:`SourceBusy` or :class:`SourceUnsuitable`."""
         self._place = describe(dsn)
-        options = " ".join(f"-c {name}={value}" for name, value in _SERVER_SETTINGS.items())
-        given = parse_conninfo(dsn).get("options") or ""
-        keywords = {
-            "replication": "true",
-            "application_name": application_name,
-            "options": f"{options} {given}".strip(),
-        }
+        keywords = {"replication": "true", "application_name": application_name, "options": session_options(dsn)}
         with translated(dsn):
             self._connection = psycopg.Connection.connect(conninfo(dsn, **keywords), autocommit=True)
         self._pgconn = self._connection.pgconn
@@ -62,9 +49,25 @@ class ReplicationConnection:
 
     def cut(self) -> None:
         """End the session from another thread: the server notices at once, and whoever reads here gets an error."""
-        # libpq itself is not safe to call from two threads; the socket below it is.
-        with suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(self._pgconn.socket)) as connected:
-            connected.shutdown(socket.SHUT_RDWR)
+        cut(self._pgconn)
+
+    def read_ahead_little(self, rate: float) -> None:
+        """Bound what arrives here unasked, and what a copy that pauses makes the server read in vain: the kernel would
+        take megabytes of it. Kept is what it takes to read ``rate`` bytes per second over a connection as slow as
+        this one; where the system does not permit that much, its own way is left alone.
+        """
+        with socket.socket(fileno=os.dup(self._pgconn.socket)) as connected:
+            if connected.family not in (socket.AF_INET, socket.AF_INET6) or not hasattr(socket, "TCP_INFO"):
+                return
+            info = connected.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_RTT + 4)
+            (microseconds,) = struct.unpack_from("=I", info, _TCP_INFO_RTT)
+            needed = int(rate * 2 * microseconds / 1e6)
+            try:
+                permitted = int(Path("/proc/sys/net/core/rmem_max").read_text())
+            except (OSError, ValueError):
+                return
+            if needed <= permitted:
+                connected.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, max(needed, min(permitted, _READ_AHEAD)))
 
     def query(self, command: str, keep_going: KeepGoing) -> list[Row]:
         """Run a replication command that answers with one result set."""
@@ -116,6 +119,18 @@ class ReplicationConnection:
         except psycopg.Error as error:
             raise self._broken(str(error)) from error
 
+    def end_copy(self, keep_going: KeepGoing) -> None:
+        """End a stream that goes both ways; what the server has sent of it until it hears that is dropped."""
+        try:
+            self._pgconn.put_copy_end()
+            self._flush()
+        except psycopg.Error as error:
+            raise self._broken(str(error)) from error
+        while self.copy_data(_POLL_SECONDS) is not False:
+            keep_going()
+        while self._next_result(keep_going) is not None:
+            pass
+
     def _receive(self, timeout: float) -> None:
         self._poll.poll(timeout * 1000)
         try:
@@ -155,8 +170,8 @@ class ReplicationConnection:
         if state == "58P01" and "has already been removed" in text:
             return SourceUnavailable(
                 text,
-                remedy="The repository takes WAL more slowly than it is written: use a faster one, or raise the "
-                "server's wal_keep_size so that it bears with it.",
+                remedy="The server keeps less WAL than its max_slot_wal_keep_size and the repository's speed ask for: "
+                "raise it, or use a faster repository.",
             )
         if state in ("53400", "55000") and "slot" in text:
             return SourceBusy(text, remedy="Free a replication slot, or raise max_replication_slots.")

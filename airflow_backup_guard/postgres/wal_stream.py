@@ -1,4 +1,4 @@
-"""The WAL as it is written, streamed beside a base backup so that the server need not keep it for us."""
+"""WAL, streamed from the server that has written it."""
 
 from __future__ import annotations
 
@@ -8,11 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 
 from airflow_backup_guard.core.wal import LSN
-from airflow_backup_guard.errors import SourceBusy, SourceUnavailable
+from airflow_backup_guard.errors import SourceUnavailable
 from airflow_backup_guard.postgres.replication import KeepGoing, ReplicationConnection
-
-SLOT_NAME = "backup_guard"
-"""The one slot name of this package: whoever holds it is the one guarded backup of the cluster."""
 
 _EPOCH = datetime(2000, 1, 1, tzinfo=timezone.utc)
 _STATUS_SECONDS = 10.0
@@ -35,28 +32,11 @@ def identify_system(connection: ReplicationConnection, keep_going: KeepGoing) ->
     return SystemIdentity(identifier or "", int(timeline or 0), LSN.parse(flushed or ""))
 
 
-def hold_cluster(connection: ReplicationConnection, keep_going: KeepGoing) -> None:
-    """Make this session the only guarded backup of the cluster, until it ends; raises :class:`SourceBusy`.
-
-    A temporary physical slot that reserves no WAL is the one lock in PostgreSQL that spans the cluster (advisory locks
-    span a database), keeps nothing back, and is gone the moment its session is, even after kill -9.
-    """
-    try:
-        connection.query(f"CREATE_REPLICATION_SLOT {SLOT_NAME} TEMPORARY PHYSICAL", keep_going)
-    except Exception as error:
-        if f'"{SLOT_NAME}" already exists' in str(error):
-            raise SourceBusy(
-                f"Another guarded backup of this cluster is running: it holds the replication slot {SLOT_NAME}.",
-                remedy="Wait for it, or see pg_replication_slots for its process.",
-            ) from error
-        raise
-
-
 class WalStream:
-    """WAL from the start of the segment that holds ``start`` on; ``position`` is where the next byte belongs."""
+    """WAL from ``start`` on; ``position`` is where the next byte belongs."""
 
     def __init__(self, connection: ReplicationConnection, *, start: LSN, timeline: int, keep_going: KeepGoing) -> None:
-        """Begin to stream; ``start`` must be the first byte of a segment."""
+        """Begin to stream."""
         self._connection = connection
         self._reported_at = time.monotonic()
         self.position = start
@@ -90,6 +70,10 @@ class WalStream:
         data = message[_WAL_HEADER.size :]
         self.position = LSN(self.position + len(data))
         return data
+
+    def end(self, keep_going: KeepGoing) -> None:
+        """Take leave of the server, which writes of clients that vanish in its log."""
+        self._connection.end_copy(keep_going)
 
     def _report(self) -> None:
         now = int((datetime.now(timezone.utc) - _EPOCH).total_seconds() * 1_000_000)

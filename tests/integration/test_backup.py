@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
+import socket
 import subprocess
 import threading
 import time
 from collections.abc import Callable
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pendulum
@@ -17,7 +20,7 @@ import pytest
 from airflow_backup_guard.core import BackupPlan, OffPeakCalendar
 from airflow_backup_guard.core.pace import PaceState
 from airflow_backup_guard.core.verification import ObjectState, Verdict
-from airflow_backup_guard.engine import catalog
+from airflow_backup_guard.engine import catalog, wal
 from airflow_backup_guard.engine.copy import Progress, copy
 from airflow_backup_guard.engine.restore import restore
 from airflow_backup_guard.engine.snapshot import close_attempt, take_snapshot
@@ -35,6 +38,7 @@ from airflow_backup_guard.errors import (
     SourceUnavailable,
 )
 from airflow_backup_guard.postgres.account import account_for
+from airflow_backup_guard.postgres.replication import ReplicationConnection
 from airflow_backup_guard.postgres.server import LocalServer, available_majors
 from airflow_backup_guard.repository import open_repository
 from tests.integration.guarded import CopyInFlight, assert_nothing_left, back_up, plan_for, slots, wait_until
@@ -123,20 +127,95 @@ def test_a_stopped_copy_leaves_nothing(server: LocalServer, guard_dsn: str, slow
     assert b"an operator pressed the button" in copying.repository.reader(attempt.key).read()
 
 
-@pytest.mark.parametrize("victim", ["backup", "streaming"])
+WRITE_WAL = "SELECT pg_logical_emit_message(false, 'x', repeat('x', 16000000)); CHECKPOINT"
+CUT = "SELECT bool_or(pg_terminate_backend(pid)) FROM pg_stat_replication WHERE state = 'streaming'"
+HOLDER = "SELECT active_pid FROM pg_replication_slots"
+
+
+@pytest.mark.parametrize("victim", ["SELECT pid FROM pg_stat_replication WHERE state = 'backup'", HOLDER])
 def test_a_cut_connection_fails_the_copy_and_leaves_nothing(
-    server: LocalServer, guard_dsn: str, slow_plan: BackupPlan, victim: str
+    server: LocalServer, guard_dsn: str, slow_plan: BackupPlan, victim: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Either of the two sessions may be cut, and the error is one that a retry can mend, which then succeeds."""
+    """Base backup or slot, the error is one that a retry can mend, which then succeeds."""
+    monkeypatch.setattr(wal, "_ROUND_SECONDS", 0.5)
     with CopyInFlight(slow_plan, guard_dsn) as copying:
-        wait_until(lambda: server.sql(f"SELECT count(*) FROM pg_stat_replication WHERE state = '{victim}'") == "1")
-        server.sql(f"SELECT pg_terminate_backend(pid) FROM pg_stat_replication WHERE state = '{victim}'")
+        assert server.sql(f"SELECT pg_terminate_backend(({victim}))") == "t"
         copying.end()
     assert isinstance(copying.error, SourceUnavailable)
     assert copying.error.retryable
     assert_nothing_left(server, copying.repository, wait_until)
     fast = plan_for(Path(copying.plan.repository.removeprefix("file://")))
     assert verify(back_up(fast, guard_dsn), copying.repository).verdict is Verdict.VERIFIED
+
+
+def last_wal_sender(dsn: str) -> ReplicationConnection:
+    """Take the one that a copy has between two rounds of fetching WAL."""
+    while True:
+        with suppress(SourceBusy):
+            return ReplicationConnection(dsn, "others")
+
+
+def test_wal_that_cannot_be_fetched_for_a_while_is_not_lost(
+    new_server: Callable[..., LocalServer],
+    role_dsn: RoleDsn,
+    slow_plan: BackupPlan,
+    cluster_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Sessions that fetch it are cut, and others take all WAL senders, while the server writes and recycles WAL."""
+    monkeypatch.setattr(wal, "_ROUND_SECONDS", 0.2)
+    server = new_server(settings={"max_wal_senders": "2", "max_wal_size": "32MB", "min_wal_size": "32MB"})
+    dsn = role_dsn(server)
+    with CopyInFlight(slow_plan, dsn) as copying:
+        server.sql(WRITE_WAL)
+        wait_until(lambda: server.sql(CUT) == "t")
+        other = last_wal_sender(dsn)
+        for _ in range(4):
+            server.sql(WRITE_WAL)
+        server.sql("CREATE TABLE late AS SELECT 1 AS n")
+        other.close()
+        copying.end()
+    assert copying.record is not None, copying.error
+    assert verify(copying.record, copying.repository).verdict is Verdict.VERIFIED
+    restore(copying.record, copying.repository, cluster_folder / "data")
+    with LocalServer(cluster_folder / "data") as restored:
+        assert restored.sql("SELECT n FROM late") == "1"
+
+
+def test_a_copy_that_keeps_too_much_wal_ends(
+    new_server: Callable[..., LocalServer], role_dsn: RoleDsn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk of the database comes first: the reason is told, and the server may recycle its WAL again."""
+    monkeypatch.setattr(wal, "_ROUND_SECONDS", 0.2)
+    server = new_server(settings={"max_wal_senders": "2"})
+    dsn = role_dsn(server)
+    plan = plan_for(tmp_path / "backups", max_rate="1MB/s", min_rate="1MB/s", max_retained_wal="64MB")
+    with CopyInFlight(plan, dsn) as copying:
+        other = last_wal_sender(dsn)
+        for _ in range(6):
+            server.sql(WRITE_WAL)
+        copying.end(10)
+        other.close()
+    assert isinstance(copying.error, BudgetSpent)
+    assert "max_retained_wal" in str(copying.error)
+    assert_nothing_left(server, copying.repository, wait_until)
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_INFO"), reason="the system does not tell how slow a connection is")
+def test_little_is_read_ahead(guard_dsn: str) -> None:
+    """What a slow copy makes the server send in vain is bounded; where a fast one needs more, the kernel decides."""
+
+    def receive_buffers(rate: float) -> list[int]:
+        with closing(ReplicationConnection(guard_dsn, "test")) as connection:
+            with socket.socket(fileno=os.dup(connection._pgconn.socket)) as connected:
+                before = connected.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
+                connection.read_ahead_little(rate)
+                return [before, connected.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)]
+
+    # Linux doubles it, for its own book-keeping; and it grows no more once it was set.
+    assert receive_buffers(1e6)[1] == 2 << 17
+    before, after = receive_buffers(1e15)
+    assert before == after
 
 
 def test_two_copies_of_one_cluster_never_run_at_once(

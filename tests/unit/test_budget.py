@@ -70,3 +70,11 @@ def test_the_forecast_tells_whether_it_fits() -> None:
     )
     assert not forecast(plan(), ONE + 3 * HOUR + timedelta(seconds=1), 36_000_000_000, None).fits
     assert forecast(plan(calendar=OffPeakCalendar.parse("daily 00:00-24:00", tz="UTC")), ONE, 10**15, None).fits
+
+
+def test_wal_that_the_server_keeps_ends_a_copy() -> None:
+    """Beyond the plan's bound, and never because nobody knows how much it is."""
+    budget = Budget.of(plan(max_retained_wal="1GB"), ONE)
+    assert budget.exhausted(ONE, None, None) is None
+    assert budget.exhausted(ONE, None, 1e9) is None
+    assert "keeps 1.1GB of WAL for it, more than 1GB (max_retained_wal)" in (budget.exhausted(ONE, None, 1.1e9) or "")

@@ -39,7 +39,7 @@ def test_a_line_a_second_and_no_change_is_left_out() -> None:
     found = lines(telemetry)
     assert [line["bytes_read"] for line in found] == [0, 10, 20]
     assert found[-1]["level"] == "critical"
-    assert found[-1]["wal_behind"] == 7
+    assert found[-1]["wal_retained"] == 7
     assert found[-1]["commit_latency"] == 5
     assert lines(telemetry) == []
 
