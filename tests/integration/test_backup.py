@@ -206,11 +206,13 @@ def test_little_is_read_ahead(guard_dsn: str) -> None:
     """What a slow copy makes the server send in vain is bounded; where a fast one needs more, the kernel decides."""
 
     def receive_buffers(rate: float) -> list[int]:
-        with closing(ReplicationConnection(guard_dsn, "test")) as connection:
-            with socket.socket(fileno=os.dup(connection._pgconn.socket)) as connected:
-                before = connected.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
-                connection.read_ahead_little(rate)
-                return [before, connected.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)]
+        with (
+            closing(ReplicationConnection(guard_dsn, "test")) as connection,
+            socket.socket(fileno=os.dup(connection._pgconn.socket)) as connected,
+        ):
+            before = connected.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
+            connection.read_ahead_little(rate)
+            return [before, connected.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)]
 
     # Linux doubles it, for its own book-keeping; and it grows no more once it was set.
     assert receive_buffers(1e6)[1] == 2 << 17
