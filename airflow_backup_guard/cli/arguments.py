@@ -22,6 +22,7 @@ environment:
   BACKUP_GUARD_DSN         in place of --dsn, so that no password shows in the
                            list of processes; libpq's own PGHOST, PGPASSWORD,
                            ~/.pgpass and so on work, too
+  BACKUP_GUARD_LOAD_DSN    in place of --load-dsn
   BACKUP_GUARD_REPOSITORY  in place of --repository
 
 exit status:
@@ -176,6 +177,7 @@ def parser() -> Parser:
 def _check(commands: _Commands) -> None:
     command = _command(commands, "check", "may a backup begin?", _CHECK, "check --dsn 'host=db.example user=guard'")
     _database(command)
+    _load(command)
     _repository(command)
 
 
@@ -215,6 +217,7 @@ def _backup(commands: _Commands) -> None:
     command = _command(commands, "backup", "copy the cluster into the repository", _BACKUP)
     command.epilog = _BACKUP_EXAMPLES
     _database(command)
+    _load(command)
     _repository(command)
     command.add_argument("--plan-name", metavar="NAME", help='what the cluster is called in the repository ("default")')
     command.add_argument("--max-rate", metavar="RATE", help="the most that is read from the database (100MB/s)")
@@ -304,6 +307,13 @@ def _command(commands: _Commands, name: str, title: str, about: str, example: st
 def _database(command: Parser) -> None:
     command.add_argument(
         "--dsn", help="how to connect, as libpq has it: 'host=... user=...' or postgresql://... ($BACKUP_GUARD_DSN)"
+    )
+
+
+def _load(command: Parser) -> None:
+    command.add_argument(
+        "--load-dsn",
+        help="where --dsn is a standby: how to connect to its primary, for limits on its load ($BACKUP_GUARD_LOAD_DSN)",
     )
 
 

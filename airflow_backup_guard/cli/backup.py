@@ -23,12 +23,12 @@ from airflow_backup_guard.repository.open import open_repository
 
 def run(arguments: argparse.Namespace) -> Answer:
     """Back up the cluster, unless it is the wrong time."""
-    dsn, plan = settings.dsn(arguments), settings.plan(arguments)
+    dsn, (plan, load_dsn) = settings.dsn(arguments), settings.plan_with_load(arguments)
     repository = open_repository(plan.repository)
     slowed: dict[str, str] = {}
     give_way()
     with stop_on_signals() as stop, copy_progress(plan.checkpoint) as show:
-        snapshot = take_snapshot(plan, dsn, repository, outside_window=arguments.outside_window)
+        snapshot = take_snapshot(plan, dsn, repository, outside_window=arguments.outside_window, load_dsn=load_dsn)
         record = copy(
             plan,
             snapshot,
@@ -37,6 +37,7 @@ def run(arguments: argparse.Namespace) -> Answer:
             stop=stop,
             on_progress=_remembering(slowed, show),
             outside_window=arguments.outside_window,
+            load_dsn=load_dsn,
         )
     where = f"--repository {shlex.quote(plan.repository)}"
     identity = " --identity FILE" if plan.recipients else ""

@@ -15,6 +15,7 @@ from airflow_backup_guard.core.backup import dump_plain
 from airflow_backup_guard.core.check import Check, CheckStatus
 from airflow_backup_guard.engine import snapshot
 from airflow_backup_guard.postgres.check import preflight
+from airflow_backup_guard.postgres.check_load import check_load_connection
 from airflow_backup_guard.repository.open import open_repository
 
 
@@ -22,11 +23,12 @@ def run(arguments: argparse.Namespace) -> Answer:
     """Ask the database, and the repository if one is named."""
     dsn = settings.dsn(arguments)
     if arguments.plan or arguments.repository or os.environ.get(settings.REPOSITORY):
-        plan = settings.plan(arguments)
-        readiness = snapshot.check(plan, dsn, open_repository(plan.repository))
+        plan, load_dsn = settings.plan_with_load(arguments)
+        readiness = snapshot.check(plan, dsn, open_repository(plan.repository), load_dsn=load_dsn)
     else:
-        database = preflight(dsn)
-        readiness = snapshot.Readiness(database, database.checks)
+        database, load_dsn = preflight(dsn), settings.load_dsn(arguments)
+        load = () if load_dsn is None else (check_load_connection(load_dsn, database.cluster),)
+        readiness = snapshot.Readiness(database, (*database.checks, *load))
     document = {
         "ready": not readiness.failed,
         "checks": [dump_plain(check) for check in readiness.checks],

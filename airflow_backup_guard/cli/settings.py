@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import attrs
+
 from airflow_backup_guard.cli.errors import WrongUse
 from airflow_backup_guard.core.plan import BackupPlan
 from airflow_backup_guard.errors import InvalidPlan
@@ -20,6 +22,7 @@ else:
     import tomli as tomllib
 
 DSN = "BACKUP_GUARD_DSN"
+LOAD_DSN = "BACKUP_GUARD_LOAD_DSN"
 REPOSITORY = "BACKUP_GUARD_REPOSITORY"
 DEFAULT_NAME = "default"
 _CONNECTION = {"connection": "command-line"}  # a plan names one of Airflow's, and here is --dsn
@@ -42,6 +45,16 @@ def dsn(arguments: argparse.Namespace) -> str:
         raise WrongUse(
             "No database is named.", remedy=f"Give --dsn, or set {DSN}, such as 'host=db.example user=guard'."
         )
+    return _checked_dsn(given)
+
+
+def load_dsn(arguments: argparse.Namespace) -> str | None:
+    """How to reach the server whose load the limits are about, if that is another one."""
+    given = arguments.load_dsn if arguments.load_dsn is not None else os.environ.get(LOAD_DSN)
+    return None if given is None else _checked_dsn(given)
+
+
+def _checked_dsn(given: str) -> str:
     keywords = parse_conninfo(given)
     if "@" in keywords.get("host", "")[1:] or not re.fullmatch(r"[\d,]*", keywords.get("port", "")):
         # It may be the end of a password that is shown as the name of a host from here on.
@@ -50,6 +63,19 @@ def dsn(arguments: argparse.Namespace) -> str:
             remedy="In a URI, write the characters @ : / of a password as %40 %3A %2F.",
         )
     return str(given)
+
+
+def plan_with_load(arguments: argparse.Namespace) -> tuple[BackupPlan, str | None]:
+    """:func:`plan` and :func:`load_dsn`; either both name the server whose load the limits are about, or none."""
+    found, load = plan(arguments), load_dsn(arguments)
+    if load is None and found.load_connection is not None:
+        raise WrongUse(
+            f"The plan's limits are about the load of {found.load_connection}, a connection of Airflow's.",
+            remedy=f"Give --load-dsn, or set {LOAD_DSN}: how to connect there.",
+        )
+    if load is not None and found.load_connection is None:
+        found = attrs.evolve(found, load_connection=_CONNECTION["connection"])
+    return found, load
 
 
 def plan(arguments: argparse.Namespace) -> BackupPlan:

@@ -43,7 +43,7 @@ async def _observe(samples: AsyncIterator[LoadSample], note: Callable[[str], Non
 
 
 def _glance(sample: LoadSample) -> str:
-    shown = [signal_named(name) for name in ("commit_latency", "wal_rate") if name in sample.values]
+    shown = [signal_named(name) for name in ("commit_latency", "read_latency", "wal_rate") if name in sample.values]
     return ", ".join(f"{signal.title} {signal.show(sample.values[signal.name])}" for signal in shown) or sample.missing
 
 

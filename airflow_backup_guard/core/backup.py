@@ -69,7 +69,7 @@ class Tablespace:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What a copy must contain: every transaction committed before ``lsn``.
+    """What a copy must contain: every transaction committed before ``lsn``; of a ``standby``, that it had replayed.
 
     ``size`` in bytes, an estimate, 0 if unknown.
     """
@@ -83,6 +83,7 @@ class Snapshot:
     databases: tuple[Database, ...]
     tablespaces: tuple[Tablespace, ...]
     warnings: tuple[str, ...] = ()
+    standby: bool = False
 
     @property
     def plan_name(self) -> str:
@@ -108,7 +109,8 @@ class StoredPart:
 
 @dataclass(frozen=True)
 class Latency:
-    """Commit latency over ``samples`` measurements, in seconds; quantiles are None when there were none."""
+    """Latency of commits, or on a standby of reads, over ``samples`` measurements, in seconds; quantiles are None when
+    there were none."""
 
     samples: int
     p50: float | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from math import inf
 from typing import Any
 
@@ -165,11 +165,12 @@ class LoadLimits:
     """What load a plan allows, one limit per signal: ``"20ms"``, or ``("20ms", "100ms")`` for (max, critical).
 
     Each is absolute, in the signal's unit, or a multiple of its baseline: ``"3x"``, ``("3x", "100ms")``.
-    ``commit_latency`` and ``block_read_time`` take durations, ``wal_rate`` bytes per second (``"30MB/s"``),
-    ``transaction_wal``, ``replication_lag`` and ``retained_wal`` sizes (``"64MB"``), ``tuple_rate``, ``commit_rate``
-    and ``full_page_images`` counts per second (``"5000/s"``), ``requested_checkpoints`` counts per minute
-    (``"2/min"``), ``io_waits``, ``lock_waits`` and ``active_sessions`` counts (``"8"``). ``custom`` has the plan's
-    own signals by name. None sets no limit. Raises :class:`InvalidPlan`.
+    ``commit_latency``, ``block_read_time``, ``read_latency`` and ``replay_lag`` take durations, ``wal_rate`` bytes per
+    second (``"30MB/s"``), ``transaction_wal``, ``replication_lag`` and ``retained_wal`` sizes (``"64MB"``),
+    ``tuple_rate``, ``commit_rate`` and ``full_page_images`` counts per second (``"5000/s"``),
+    ``requested_checkpoints`` counts per minute (``"2/min"``), ``io_waits``, ``lock_waits`` and ``active_sessions``
+    counts (``"8"``). ``custom`` has the plan's own signals by name. None sets no limit, but see :func:`limits_for`.
+    Raises :class:`InvalidPlan`.
     """
 
     commit_latency: Limit | None = attrs.field(default=Limit(0.025, 0.1), converter=_limit)
@@ -185,6 +186,8 @@ class LoadLimits:
     lock_waits: Limit | None = attrs.field(default=None, converter=_limit)
     block_read_time: Limit | None = attrs.field(default=None, converter=_limit)
     active_sessions: Limit | None = attrs.field(default=None, converter=_limit)
+    read_latency: Limit | None = attrs.field(default=None, converter=_limit)
+    replay_lag: Limit | None = attrs.field(default=None, converter=_limit)
     custom: tuple[tuple[str, CustomSignal], ...] = attrs.field(default=(), converter=_custom)
 
     def __attrs_post_init__(self) -> None:
@@ -219,3 +222,21 @@ class LoadLimits:
             allowed = f"limits for {', '.join(SIGNALS)}, and custom"
             raise InvalidPlan(f"limits.{unknown[0]}", values[unknown[0]], allowed)
         return cls(**values)
+
+
+_STANDBY_DEFAULTS = {"read_latency": Limit(0.025, 0.1), "replay_lag": Limit(30.0, 300.0)}
+
+
+@lru_cache(maxsize=1024)
+def limits_for(limits: LoadLimits, absent: frozenset[str]) -> LoadLimits:
+    """What of a plan's limits holds for a server that does not have the signals ``absent``.
+
+    Theirs are dropped: a standby commits nothing, and a primary replays nothing, which is no reason to take its load
+    for unknown. A standby is held to 25 ms / 100 ms of read latency and 30 s / 5 min of replay lag, where the plan says
+    nothing of them; and if nothing else is left, a primary to the default of ``commit_latency``.
+    """
+    defaults = {n: limit for n, limit in _STANDBY_DEFAULTS.items() if n not in absent and getattr(limits, n) is None}
+    changes: dict[str, Limit | None] = {**dict.fromkeys(absent), **defaults}
+    if not defaults and not any(limit for name, limit in limits if name not in absent):
+        changes["commit_latency"] = LoadLimits().commit_latency
+    return attrs.evolve(limits, **changes)

@@ -10,8 +10,8 @@ from math import inf
 from statistics import median
 from typing import Any
 
-from airflow_backup_guard.core.limits import CustomSignal, Limit, LoadLimits, times_text
-from airflow_backup_guard.core.signals import SIGNALS, Signal, signal_named
+from airflow_backup_guard.core.limits import CustomSignal, Limit, LoadLimits, limits_for, times_text
+from airflow_backup_guard.core.signals import OF_STANDBYS, SIGNALS, Signal, signal_named
 
 __all__ = [
     "SIGNALS",
@@ -25,6 +25,8 @@ __all__ = [
     "Signal",
     "assess",
     "baseline_of",
+    "limits_for",
+    "merged",
 ]
 
 
@@ -45,12 +47,19 @@ class LoadLevel(str, Enum):
 @dataclass(frozen=True)
 class LoadSample:
     """One measurement: values by signal name, in the signals' units (seconds, bytes, counts, each also per second or
-    minute), and why others are missing; ``missing`` is why those are that neither names."""
+    minute), and why others are missing; ``missing`` is why those are that neither names. ``absent`` are signals that
+    such a server does not have, as it is a primary or a standby: no limit holds for them."""
 
     taken_at: datetime
     values: Mapping[str, float] = field(default_factory=dict)
     unavailable: Mapping[str, str] = field(default_factory=dict)
     missing: str = "not measured"
+    absent: frozenset[str] = OF_STANDBYS
+
+    @property
+    def latency(self) -> str:
+        """The signal that tells how the source itself feels: ``commit_latency``, or ``read_latency`` of a standby."""
+        return "commit_latency" if "read_latency" in self.absent else "read_latency"
 
     @classmethod
     def failed(cls, taken_at: datetime, reason: str) -> LoadSample:
@@ -143,13 +152,32 @@ class Assessment:
         )
 
 
+def merged(source: LoadSample, load: LoadSample) -> LoadSample:
+    """One sample of two servers: what only a standby has is of the ``source``, everything else of the server whose
+    ``load`` the limits are about. Of a source that is a primary, too, commits count where they are slower."""
+    values = {name: value for name, value in load.values.items() if name not in OF_STANDBYS}
+    values.update({name: source.values[name] for name in OF_STANDBYS if name in source.values})
+    unavailable = {name: source.unavailable.get(name, source.missing) for name in OF_STANDBYS if name not in values}
+    unavailable.update({n: f"load connection: {why}" for n, why in load.unavailable.items() if n not in OF_STANDBYS})
+    # A source that did not answer may be a standby: nothing is taken for absent then.
+    absent = (load.absent - OF_STANDBYS) | (source.absent & OF_STANDBYS if source.values else frozenset())
+    own = source.values.get("commit_latency")
+    if own is not None and "commit_latency" in {*load.values, *load.absent}:
+        values["commit_latency"] = max(own, load.values.get("commit_latency", own))
+        absent -= {"commit_latency"}
+    missing = f"load connection: {load.missing}"
+    return LoadSample(min(source.taken_at, load.taken_at), values, unavailable, missing, absent)
+
+
 def assess(sample: LoadSample, limits: LoadLimits, baseline: Mapping[str, float] | None = None) -> Assessment:
-    """Hold a sample against limits. Any single limited signal decides; a missing one is unknown.
+    """Hold a sample against what of the limits holds for its server (:func:`~.limits.limits_for`). Any single limited
+    signal decides; a missing one is unknown.
 
     ``baseline`` has values by signal name, in the signals' units. A relative limit whose baseline is missing is
     unknown; one that is below the signal's ``least`` counts as that.
     """
-    findings = [_find(sample, name, limit, baseline or {}) for name, limit in limits]
+    held = limits_for(limits, sample.absent)
+    findings = [_find(sample, name, limit, baseline or {}) for name, limit in held]
     findings.sort(key=lambda finding: (-finding.level.severity, finding.limit is None))
     return Assessment(findings[0].level, tuple(findings))
 

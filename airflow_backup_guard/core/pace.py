@@ -60,9 +60,9 @@ def decide(
     Limits first: critical load pauses at once; unknown load falls to the floor at once; high load halves the rate. A
     paused copy resumes, from the floor, after three decisions in a row in which every signal is below 0.7 of its limit.
 
-    Within the limits the rate follows ``strain``, what commits take now as a multiple of what they take without the
-    copy: it rises by up to a tenth while strain is below :data:`TARGET_STRAIN`, and falls by up to a
-    half above it. It does not rise while strain is not known (None), or when less than nine tenths of what was
+    Within the limits the rate follows ``strain``, what commits (of a standby, reads) take now as a multiple of what
+    they take without the copy: it rises by up to a tenth while strain is below :data:`TARGET_STRAIN`, and falls by up
+    to a half above it. It does not rise while strain is not known (None), or when less than nine tenths of what was
     allowed since the last decision were ``used``.
 
     ``required`` is the rate that a plan puts before the load: unless that is critical or unknown, or the copy paused,
@@ -95,7 +95,7 @@ def _follow_load(pace: Pace, assessment: Assessment, strain: float | None, used:
     error = 0.0 if strain is None else TARGET_STRAIN - strain
     if error < 0:
         rate = Rate(max(pace.floor, pace.rate * (1 - _FALL * min(-error / _FULL_FALL, 1.0))))
-        reason = f"commits take {strain:.2f} times what they take without the copy, above {TARGET_STRAIN}"
+        reason = f"latency is {strain:.2f} times what it is without the copy, above {TARGET_STRAIN}"
         return replace(pace, rate=rate, state=PaceState.THROTTLED, reason=reason)
     step = max(_RISE * pace.rate, _LEAST_RISE * pace.ceiling)
     rate = Rate(min(pace.ceiling, pace.rate + (step * min(error / (TARGET_STRAIN - 1), 1.0) if used >= _USED else 0.0)))

@@ -1,4 +1,4 @@
-"""A picture of one copy, from its telemetry: what commits felt, above how fast it was allowed to be, and was."""
+"""A picture of one copy, from its telemetry: what commits, or reads of a standby, felt, above how fast it was."""
 
 from __future__ import annotations
 
@@ -34,7 +34,8 @@ class _Point:
 
 def telemetry_svg(lines: Sequence[Mapping[str, Any]], title: str) -> str:
     """SVG of a copy's telemetry, oldest line first; at least two lines."""
-    points = _points(lines)
+    of_standby = any(line.get("read_latency") is not None for line in lines)
+    points = _points(lines, "read_latency" if of_standby else "commit_latency")
     span = max(points[-1].at, 1.0)
     latencies = [1000 * point.latency for point in points if point.latency is not None]
     # One commit that hung for seconds would flatten all the others.
@@ -52,7 +53,7 @@ def telemetry_svg(lines: Sequence[Mapping[str, Any]], title: str) -> str:
         parts.append(
             f'<rect class="paused" x="{x(start)}" y="{upper}" width="{width:.1f}" height="{lower + _PANEL - upper}"/>'
         )
-    parts += _axis(upper, top_latency, "commit latency, ms")
+    parts += _axis(upper, top_latency, f"{'read' if of_standby else 'commit'} latency, ms")
     parts += _axis(lower, top_rate, "MB/s: read (blue), allowed (dashed); paused (red ground)")
     parts += _times(span, x, lower + _PANEL)
     measured = [(x(point.at), latency_y(1000 * point.latency)) for point in points if point.latency is not None]
@@ -65,7 +66,7 @@ def telemetry_svg(lines: Sequence[Mapping[str, Any]], title: str) -> str:
     return svg(title, _WIDTH, _HEIGHT, _LEFT, _STYLE, parts)
 
 
-def _points(lines: Sequence[Mapping[str, Any]]) -> list[_Point]:
+def _points(lines: Sequence[Mapping[str, Any]], latency: str) -> list[_Point]:
     times = [datetime.fromisoformat(line["time"]).timestamp() for line in lines]
     every = max((times[-1] - times[0]) / _COLUMNS, 1.0)
     points = []
@@ -75,7 +76,7 @@ def _points(lines: Sequence[Mapping[str, Any]]) -> list[_Point]:
             continue
         some = lines[start:index]
         seconds = max(times[index] - times[start], 0.001)
-        latencies = [line["commit_latency"] for line in some if line.get("commit_latency") is not None]
+        latencies = [line[latency] for line in some if line.get(latency) is not None]
         points.append(
             _Point(
                 at=times[start] - times[0],

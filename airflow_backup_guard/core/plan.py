@@ -143,7 +143,10 @@ class BackupPlan:
     """A plan for one cluster. Every value is checked when it is made; raises :class:`InvalidPlan`.
 
     :param name: what the cluster is called in the repository: lower-case letters, digits, ``_ . -``
-    :param connection: id of the Airflow connection to the cluster; its role needs REPLICATION and pg_monitor
+    :param connection: id of the Airflow connection to the server that is backed up, a primary or a standby; its role
+        needs REPLICATION and pg_monitor
+    :param load_connection: id of the Airflow connection to the server whose load the limits are about, where that is
+        another one: the primary of a standby. Its role needs pg_monitor
     :param repository: ``s3://conn_id@bucket/prefix``, ``s3://bucket/prefix`` or ``file:///srv/backups``
     :param calendar: when a backup may start
     :param min_remaining: how much of a window must be left for a backup to start in it; ``"forecast"`` is as long as
@@ -173,6 +176,7 @@ class BackupPlan:
 
     name: str = attrs.field()
     connection: str = attrs.field()
+    load_connection: str | None = attrs.field(default=None)
     repository: str = attrs.field()
     calendar: OffPeakCalendar = attrs.field(converter=_calendar)
     min_remaining: timedelta | Literal["forecast"] | None = attrs.field(default=None, converter=_min_remaining)
@@ -205,6 +209,11 @@ class BackupPlan:
     def _check_connection(self, attribute: Any, value: Any) -> None:
         if not isinstance(value, str) or not value.strip():
             raise InvalidPlan("connection", value, "the id of an Airflow connection")
+
+    @load_connection.validator
+    def _check_load_connection(self, attribute: Any, value: Any) -> None:
+        if value is not None and (not isinstance(value, str) or not value.strip()):
+            raise InvalidPlan("load_connection", value, "the id of an Airflow connection, or None")
 
     @repository.validator
     def _check_repository(self, attribute: Any, value: Any) -> None:
@@ -282,4 +291,12 @@ def _duration_text(value: timedelta | Literal["forecast"] | None) -> str | None:
     return format_duration(value) if isinstance(value, timedelta) else value
 
 
-_AS_THEY_ARE = ("name", "connection", "repository", "window_first", "checkpoint", "compression_level")
+_AS_THEY_ARE = (
+    "name",
+    "connection",
+    "load_connection",
+    "repository",
+    "window_first",
+    "checkpoint",
+    "compression_level",
+)

@@ -67,10 +67,11 @@ def record_lines(record: BackupRecord) -> Iterator[tuple[str, str]]:
     if impact.seconds_at:
         levels = ", ".join(f"{level} {seconds:.0f} s" for level, seconds in impact.seconds_at.items())
         yield "load", levels
+    timed = "reads" if record.snapshot.standby else "commits"
     for name, latency in (("before", impact.before), ("during", impact.during), ("after", impact.after)):
-        yield f"commits {name}", _latency(latency)
+        yield f"{timed} {name}", _latency(latency)
     if impact.tax is not None:
-        yield "tax", f"commits took {impact.tax:.2f} times as long at p95 as before"
+        yield "tax", f"{timed} took {impact.tax:.2f} times as long at p95 as before"
     yield "WAL", f"{record.start_lsn} to {record.end_lsn} on timeline {record.timeline}"
     for warning in record.snapshot.warnings:
         yield "warning", warning

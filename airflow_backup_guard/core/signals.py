@@ -98,8 +98,18 @@ SIGNALS: Mapping[str, Signal] = {
         Signal("lock_waits", "sessions waiting for a lock", COUNT, 1, "pg_monitor"),
         Signal("block_read_time", "time to read a block", DURATION, 0.0001, "track_io_timing"),
         Signal("active_sessions", "active sessions", COUNT, 4, "pg_monitor"),
+        Signal("read_latency", "read latency", DURATION, 0.0005),
+        Signal("replay_lag", "replay lag", DURATION, 1.0),
     )
 }
+
+OF_STANDBYS = frozenset({"read_latency", "replay_lag"})
+"""The signals that only a standby has."""
+
+OF_PRIMARIES = frozenset(
+    {"commit_latency", "tuple_rate", "transaction_wal", "full_page_images", "requested_checkpoints"}
+)
+"""The signals that only a primary has."""
 
 CUSTOM = "custom."
 """How the names of a plan's own signals begin, so that they never meet one of ours, or one of ours to come."""

@@ -1,4 +1,5 @@
-"""How much slower commits are than they would be without the copy: the delay that the control law steers by.
+"""How much slower commits are than they would be without the copy: the delay that the control law steers by. On a
+standby, which commits nothing, reads stand in for them.
 
 Means of many commits on both sides, because single ones differ by more than a backup does. The baseline ages, as the
 application's own load changes under a copy of hours: every so often the copy makes way for two seconds, and it is
@@ -30,7 +31,7 @@ _UNFELT_SECONDS = 0.0002
 
 
 class Strain:
-    """Collects commit latencies in seconds; times in seconds of any monotonic clock, passed in."""
+    """Collects latencies in seconds; times in seconds of any monotonic clock, passed in."""
 
     def __init__(self) -> None:
         self._recent: deque[tuple[float, float]] = deque()

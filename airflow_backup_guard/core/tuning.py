@@ -11,13 +11,13 @@ from typing import Any
 from airflow_backup_guard.core.load import LoadSample
 from airflow_backup_guard.core.signals import SIGNALS, signal_named
 
-# What applications feel (commits), what standbys and archives feel (WAL and lag). The other signals say why a database
-# is slow rather than that it is: a limit on them is for those who know why they need one.
-_PROPOSED = ("commit_latency", "wal_rate", "replication_lag")
+# What applications feel (commits, on a standby reads), what standbys and archives feel (WAL and lag). The other signals
+# say why a database is slow rather than that it is: a limit on them is for those who know why they need one.
+_PROPOSED = ("commit_latency", "wal_rate", "replication_lag", "read_latency", "replay_lag")
 # A limit that the database reaches by itself would keep backups away for nothing.
 _MAX_TIMES, _CRITICAL_TIMES = 2.0, 4.0
 # Below that, a limit would stop backups for what nobody feels; in the signals' units.
-_LEAST = {"commit_latency": 0.005, "wal_rate": 5e6, "replication_lag": 64e6}
+_LEAST = {"commit_latency": 0.005, "wal_rate": 5e6, "replication_lag": 64e6, "read_latency": 0.005, "replay_lag": 30.0}
 _STEPS = (1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0)
 _FEWEST_SAMPLES = 600
 

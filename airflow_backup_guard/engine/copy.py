@@ -72,10 +72,12 @@ def copy(
     on_progress: Callable[[Progress], None] = lambda progress: None,
     baseline_seconds: float = 3.0,
     outside_window: bool = False,
+    load_dsn: str | None = None,
 ) -> BackupRecord:
     """Copy the cluster, and make the backup visible once it is whole; a backup that is whole already is returned.
 
-    The load is measured for ``baseline_seconds`` before and after, to tell what the copy did to it. Whatever goes
+    ``load_dsn`` leads to the plan's load connection, if it has one. The load is measured for ``baseline_seconds``
+    before and after, to tell what the copy did to it. Whatever goes
     wrong, nothing stays behind in the database, and what was stored is removed again. Raises :class:`BackupStopped`
     after ``stop``, :class:`PreflightNotYet` outside of the plan's windows unless with ``outside_window``,
     :class:`BudgetSpent`, and the errors of the database and of the repository.
@@ -88,7 +90,7 @@ def copy(
     plan = with_sources_read(plan, datetime.now(timezone.utc))
     if not outside_window:
         refuse_outside_window(plan)
-    run = _Copy(plan, snapshot, dsn, repository, stop, on_progress, baseline_seconds)
+    run = _Copy(plan, snapshot, dsn, repository, stop, on_progress, baseline_seconds, load_dsn)
     try:
         return run.run()
     except BaseException as error:
@@ -120,6 +122,7 @@ class _Copy:
         stop: Stop,
         on_progress: Callable[[Progress], None],
         baseline_seconds: float,
+        load_dsn: str | None,
     ) -> None:
         self.plan = plan
         self.snapshot = snapshot
@@ -128,6 +131,7 @@ class _Copy:
         self.stop = stop
         self.on_progress = on_progress
         self.baseline_seconds = baseline_seconds
+        self.load_dsn = load_dsn
         self.store = PartStore(repository, plan, snapshot.backup_id)
         self.throttle = Throttle(Pace.start(plan.min_rate, plan.max_rate), stop)
         self.control = control.ControlWatch(repository, plan.name, snapshot.backup_id, self.throttle, stop)
@@ -159,7 +163,13 @@ class _Copy:
             budget = Budget.of(self.plan, datetime.now(timezone.utc))
             self.outlook = Outlook(budget.window_end)
             monitor = self.monitor = LoadMonitor(
-                self.dsn, self.plan.limits, self.throttle, budget, self._read_and_left, self._on_load
+                self.dsn,
+                self.plan.limits,
+                self.throttle,
+                budget,
+                self._read_and_left,
+                self._on_load,
+                load_dsn=self.load_dsn,
             )
             with ExitStack() as stack:
                 stack.enter_context(monitor)
@@ -171,6 +181,9 @@ class _Copy:
                 first_byte_at = datetime.now(timezone.utc)
                 self._receive(stream)
                 end_lsn = stream.finish(self._keep_going)
+                if self.snapshot.standby:
+                    # Its end is what a restore needs to be consistent, which may lie before what was replayed then.
+                    end_lsn = max(end_lsn, self.snapshot.lsn)
                 self._check_range(stream, end_lsn)
                 assert self.wal is not None  # noqa: S101  # _open made it
                 self.parts += self.wal.finish(end_lsn, self._keep_going)

@@ -24,6 +24,8 @@ from airflow_backup_guard.repository.codec import DecodedReader
 
 _CHUNK = 1 << 20
 _TABLESPACE_MAP = "tablespace_map"
+# A backup of a standby holds it, and what is restored shall not go on following the primary.
+_STANDBY_SIGNAL = "standby.signal"
 
 
 @dataclass(frozen=True)
@@ -190,7 +192,7 @@ class _Restore:
             path.mkdir(mode=0o700, exist_ok=True)
             path.chmod(member.mode & 0o777)
             self._own(path)
-        elif member.path == CONTROL_FILE:
+        elif member.path in (CONTROL_FILE, _STANDBY_SIGNAL):
             for _ in member.content:
                 pass
         else:

@@ -16,7 +16,7 @@ from weakref import WeakKeyDictionary
 from airflow_backup_guard.core.limits import CustomSignal
 from airflow_backup_guard.core.load import Assessment, LoadLimits, LoadSample, assess, baseline_of
 from airflow_backup_guard.postgres.custom_signals import CustomProbe
-from airflow_backup_guard.postgres.probe import LoadProbe
+from airflow_backup_guard.postgres.paired_probe import PairedProbe
 
 SAMPLE_SECONDS = 1.0
 """From the start of a sample to that of the next, at least."""
@@ -28,22 +28,24 @@ Custom = tuple[tuple[str, CustomSignal], ...]
 
 
 @asynccontextmanager
-async def shared_load(dsn: str, custom: Custom = ()) -> AsyncIterator[SharedLoad]:
+async def shared_load(dsn: str, custom: Custom = (), load_dsn: str | None = None) -> AsyncIterator[SharedLoad]:
     """The load of a database, measured once a second for all who ask for it in this event loop.
 
-    There is one session for each ``dsn``, and one more for each ``custom``, the signals of a plan's own. They end when
-    the last who needs them leaves, also by an error or a cancellation.
+    There is one session for each ``dsn`` (two with a ``load_dsn``, which leads to the server that the limits are
+    about), and one more for each ``custom``, the signals of a plan's own. They end when the last who needs them leaves,
+    also by an error or a cancellation.
     """
+    key = (dsn, load_dsn)
     databases = _databases.setdefault(asyncio.get_running_loop(), {})
-    database = databases.get(dsn)
+    database = databases.get(key)
     if database is None:
-        database = databases[dsn] = _Database(dsn)
+        database = databases[key] = _Database(dsn, load_dsn)
     load = database.join(custom)
     try:
         yield load
     finally:
         if database.leave(load):
-            del databases[dsn]
+            del databases[key]
             await database.end()
 
 
@@ -105,8 +107,9 @@ class _Judged:
 class _Database:
     """A task of its own that measures: whoever is cancelled, the others go on, and only it touches the sessions."""
 
-    def __init__(self, dsn: str) -> None:
+    def __init__(self, dsn: str, load_dsn: str | None) -> None:
         self._dsn = dsn
+        self._load_dsn = load_dsn
         self._loads: dict[Custom, SharedLoad] = {}
         self._left: list[SharedLoad] = []
         # In an empty context: what it logs concerns all gates, and not the one that came first.
@@ -115,7 +118,7 @@ class _Database:
     def join(self, custom: Custom) -> SharedLoad:
         load = self._loads.get(custom)
         if load is None:
-            load = self._loads[custom] = SharedLoad(self._dsn, custom)
+            load = self._loads[custom] = SharedLoad(self._load_dsn or self._dsn, custom)
         load.watchers += 1
         return load
 
@@ -133,7 +136,7 @@ class _Database:
 
     async def _run(self) -> None:
         try:
-            async with LoadProbe(self._dsn) as probe:
+            async with PairedProbe(self._dsn, self._load_dsn) as probe:
                 # A rate is the difference of two samples, so the first sample cannot be judged yet.
                 await self._second(probe, publish=False)
                 while True:
@@ -142,7 +145,7 @@ class _Database:
             self._left += self._loads.values()
             await self._close_left()
 
-    async def _second(self, probe: LoadProbe, *, publish: bool) -> None:
+    async def _second(self, probe: PairedProbe, *, publish: bool) -> None:
         began = time.monotonic()
         for load in self._loads.values():
             load.probe.ask()
@@ -162,4 +165,5 @@ class _Database:
             await self._left.pop().probe.close()
 
 
-_databases: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, _Database]] = WeakKeyDictionary()
+_Key = tuple[str, str | None]
+_databases: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[_Key, _Database]] = WeakKeyDictionary()

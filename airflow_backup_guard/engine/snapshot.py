@@ -17,6 +17,7 @@ from airflow_backup_guard.engine.ical import with_sources_read
 from airflow_backup_guard.engine.parts import PartStore
 from airflow_backup_guard.errors import BackupGuardError, ObjectMissing, PreflightFailed, PreflightNotYet
 from airflow_backup_guard.postgres.check import Content, Preflight, preflight
+from airflow_backup_guard.postgres.check_load import check_load_connection
 from airflow_backup_guard.repository.age import check_recipients
 from airflow_backup_guard.repository.base import Repository
 from airflow_backup_guard.repository.read import read_whole
@@ -35,16 +36,21 @@ class Readiness:
         return [check for check in self.checks if check.status in (CheckStatus.FAILED, CheckStatus.UNKNOWN)]
 
 
-def check(plan: BackupPlan, dsn: str, repository: Repository) -> Readiness:
-    """Ask calendar, database and repository whether a backup may begin now; changes nothing in any of them."""
+def check(plan: BackupPlan, dsn: str, repository: Repository, *, load_dsn: str | None = None) -> Readiness:
+    """Ask calendar, database and repository whether a backup may begin now; changes nothing in any of them.
+
+    ``load_dsn`` leads to the plan's load connection, if it has one.
+    """
     now = datetime.now(timezone.utc)
     plan = with_sources_read(plan, now)
     window = _window_check(plan, now)
-    readiness = _check_all_but_the_window(plan, dsn, repository)
+    readiness = _check_all_but_the_window(plan, dsn, repository, load_dsn)
     return Readiness(readiness.database, (window, *readiness.checks))
 
 
-def take_snapshot(plan: BackupPlan, dsn: str, repository: Repository, *, outside_window: bool = False) -> Snapshot:
+def take_snapshot(
+    plan: BackupPlan, dsn: str, repository: Repository, *, outside_window: bool = False, load_dsn: str | None = None
+) -> Snapshot:
     """Check, then fix what the backup must contain, and open its attempt in the repository.
 
     Outside of the plan's windows not even the database is asked, unless with ``outside_window``. Raises
@@ -53,7 +59,7 @@ def take_snapshot(plan: BackupPlan, dsn: str, repository: Repository, *, outside
     plan = with_sources_read(plan, datetime.now(timezone.utc))
     if not outside_window:
         refuse_outside_window(plan)
-    readiness = _check_all_but_the_window(plan, dsn, repository)
+    readiness = _check_all_but_the_window(plan, dsn, repository, load_dsn)
     if readiness.failed:
         raise _error(readiness.failed)
     cluster, content = readiness.database.cluster, readiness.database.content
@@ -69,6 +75,7 @@ def take_snapshot(plan: BackupPlan, dsn: str, repository: Repository, *, outside
         databases=content.databases,
         tablespaces=content.tablespaces,
         warnings=tuple(str(c) for c in readiness.checks if c.status is CheckStatus.WARNING),
+        standby=content.standby,
     )
     attempt = backup.dump(Attempt(backup.FORMAT, snapshot))
     repository.put(backup.attempt_key(plan.name, snapshot.backup_id), attempt, if_absent=True)
@@ -104,10 +111,12 @@ def refuse_outside_window(plan: BackupPlan) -> None:
         raise _error([window])
 
 
-def _check_all_but_the_window(plan: BackupPlan, dsn: str, repository: Repository) -> Readiness:
+def _check_all_but_the_window(plan: BackupPlan, dsn: str, repository: Repository, load_dsn: str | None) -> Readiness:
     database = preflight(dsn)
     size = database.content.size if database.content else None
     own = [*_repository_checks(plan, repository, size), *_encryption_checks(plan)]
+    if load_dsn is not None:
+        own.append(check_load_connection(load_dsn, database.cluster))
     if database.content is not None:
         own.append(_forecast_check(plan, database.content))
     return Readiness(database, (*database.checks, *own))

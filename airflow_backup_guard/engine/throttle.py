@@ -21,11 +21,20 @@ from types import TracebackType
 from airflow_backup_guard.core.backup import Impact, Latency, Pause
 from airflow_backup_guard.core.budget import Budget
 from airflow_backup_guard.core.control import Orders, obey
-from airflow_backup_guard.core.load import Assessment, LoadLevel, LoadLimits, LoadSample, assess, baseline_of
+from airflow_backup_guard.core.load import (
+    Assessment,
+    Limit,
+    LoadLevel,
+    LoadLimits,
+    LoadSample,
+    assess,
+    baseline_of,
+    limits_for,
+)
 from airflow_backup_guard.core.pace import Pace, PaceState, TokenBucket, decide
 from airflow_backup_guard.core.strain import Strain
 from airflow_backup_guard.engine.stop import Stop
-from airflow_backup_guard.postgres.probe import LoadProbe
+from airflow_backup_guard.postgres.paired_probe import PairedProbe
 
 _SAMPLE_SECONDS = 0.1
 _DECISION_SECONDS = 1.0
@@ -123,9 +132,13 @@ class LoadMonitor(AbstractContextManager["LoadMonitor"]):
         budget: Budget,
         read_and_left: Callable[[], tuple[int, int]],
         listener: Listener = lambda now, phase, assessment, pace: None,
+        *,
+        load_dsn: str | None = None,
     ) -> None:
-        """``read_and_left`` tells how many bytes the copy has read and has left; ``listener`` hears of every sample."""
+        """``read_and_left`` tells how many bytes the copy has read and has left; ``listener`` hears of every sample.
+        ``load_dsn`` leads to the server whose load the limits are about, where that is not the source itself."""
         self._dsn = dsn
+        self._load_dsn = load_dsn
         self._limits = limits
         self._throttle = throttle
         self._budget = budget
@@ -141,6 +154,7 @@ class LoadMonitor(AbstractContextManager["LoadMonitor"]):
         self._pauses: list[Pause] = []
         self._strain = Strain()
         self._before: deque[LoadSample] = deque(maxlen=100)
+        self._sample = LoadSample.failed(datetime.now(timezone.utc), "not measured yet")
         self._pace = self._accounted = throttle.pace
         self._worst: Assessment | None = None
         self._accounted_at = self._decided_at = time.monotonic()
@@ -186,7 +200,7 @@ class LoadMonitor(AbstractContextManager["LoadMonitor"]):
         )
 
     async def _watch(self) -> None:
-        async with LoadProbe(self._dsn, custom=self._limits.custom) as probe:
+        async with PairedProbe(self._dsn, self._load_dsn, custom=self._limits.custom) as probe:
             while not self._ending.is_set():
                 began = time.monotonic()
                 sampling = asyncio.ensure_future(probe.sample())
@@ -194,17 +208,18 @@ class LoadMonitor(AbstractContextManager["LoadMonitor"]):
                     if self._ending.is_set():
                         sampling.cancel()
                         return
-                    pending = probe.commit_pending
-                    if pending is not None and pending > self._overdue():
+                    pending = probe.pending
+                    if pending is not None and pending[1] > self._overdue(pending[0]):
                         # A commit that has not ended yet is at least as slow as the time that we wait for it.
-                        self._take(LoadSample(datetime.now(timezone.utc), {"commit_latency": pending}, {}))
+                        now = datetime.now(timezone.utc)
+                        self._take(LoadSample(now, dict([pending]), absent=self._sample.absent))
                     elif pending is None and time.monotonic() - began > _OVERDUE_SECONDS:
                         self._take(LoadSample.failed(datetime.now(timezone.utc), "the probe has no answer"))
-                sample = self._result_of(sampling)
+                sample = self._sample = self._result_of(sampling)
                 self.wal_retained = probe.retained_for_backup
                 if self._phase is Phase.BEFORE:
                     self._before.append(sample)
-                if (latency := sample.values.get("commit_latency")) is not None:
+                if (latency := sample.values.get(sample.latency)) is not None:
                     self._latencies[self._phase].append(latency)
                     out_of_the_way = self._phase is not Phase.DURING or self._throttle.pace.rate <= self._pace.floor
                     self._strain.add(time.monotonic(), latency, out_of_the_way=out_of_the_way)
@@ -212,19 +227,19 @@ class LoadMonitor(AbstractContextManager["LoadMonitor"]):
                 while time.monotonic() - began < _SAMPLE_SECONDS and not self._ending.is_set():
                     await asyncio.sleep(_SAMPLE_SECONDS / 5)
 
-    def _overdue(self) -> float:
-        limit = self._limits.commit_latency
+    def _overdue(self, latency: str) -> float:
+        limit: Limit | None = getattr(limits_for(self._limits, self._sample.absent), latency)
         if limit is None:
             return _OVERDUE_SECONDS
-        baseline = self._strain.baseline
+        baseline = self._baseline().get(latency)
         highest = limit.at(baseline).max if baseline is not None else limit.max
         return max(min(highest, _OVERDUE_SECONDS), _SLICE_SECONDS)
 
     def _baseline(self) -> dict[str, float]:
-        """What each signal is without the copy: as it was before, and for commits, as it was measured last."""
+        """What each signal is without the copy: as it was before, and the source's latency as it was measured last."""
         baseline = baseline_of(self._before)
         if self._strain.baseline is not None:
-            baseline["commit_latency"] = self._strain.baseline
+            baseline[self._sample.latency] = self._strain.baseline
         return baseline
 
     @staticmethod

@@ -168,7 +168,8 @@ class _Reading:
         if self.manifest is None or self.archives is None:
             yield Check("identity", CheckStatus.UNKNOWN, "the content could not be read")
             return
-        ranges = {(r.timeline, r.start, r.end) for r in self.manifest.wal_ranges}
+        # A standby's backup ends where it is consistent, and its WAL where the snapshot was, if that is later.
+        ranges = {(r.timeline, r.start, max(r.end, record.snapshot.lsn)) for r in self.manifest.wal_ranges}
         same_range = (record.timeline, record.start_lsn, record.end_lsn) in ranges
         yield _check("WAL range", same_range, "the record's is the manifest's" if same_range else f"manifest: {ranges}")
         found = {header.system_identifier for header in self.segments.values()}

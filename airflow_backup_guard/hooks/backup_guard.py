@@ -22,22 +22,19 @@ class BackupGuardHook(BaseHook):
 
     def dsn(self) -> str:
         """The plan's connection as a libpq connection string, with a token of its cloud provider if it asks for one."""
-        from airflow.providers.postgres.hooks.postgres import PostgresHook
+        return _dsn_of(self.plan.connection)
 
-        hook = PostgresHook(postgres_conn_id=self.plan.connection)
-        connection = hook.get_connection(self.plan.connection)
-        if connection.extra_dejson.get("iam", False):
-            connection.login, connection.password, connection.port = hook.get_iam_token(connection)
-        return _dsn(connection)
+    def load_dsn(self) -> str | None:
+        """The same of its load connection; None if it has none."""
+        return None if self.plan.load_connection is None else _dsn_of(self.plan.load_connection)
 
     async def async_dsn(self) -> str:
-        """The same inside of a trigger."""
-        connection = await BaseHook.aget_connection(self.plan.connection)
-        if connection.extra_dejson.get("iam", False):
-            import asyncio
+        """:meth:`dsn` inside of a trigger."""
+        return await _async_dsn_of(self.plan.connection)
 
-            return await asyncio.to_thread(self.dsn)
-        return _dsn(connection)
+    async def async_load_dsn(self) -> str | None:
+        """:meth:`load_dsn` inside of a trigger."""
+        return None if self.plan.load_connection is None else await _async_dsn_of(self.plan.load_connection)
 
     def repository(self) -> Repository:
         """The plan's repository; ``s3://conn_id@bucket`` uses that AWS connection."""
@@ -50,6 +47,25 @@ class BackupGuardHook(BaseHook):
         from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 
         return open_repository(self.plan.repository, s3_client=S3Hook(aws_conn_id=aws_connection).get_conn())
+
+
+def _dsn_of(connection_id: str) -> str:
+    from airflow.providers.postgres.hooks.postgres import PostgresHook
+
+    hook = PostgresHook(postgres_conn_id=connection_id)
+    connection = hook.get_connection(connection_id)
+    if connection.extra_dejson.get("iam", False):
+        connection.login, connection.password, connection.port = hook.get_iam_token(connection)
+    return _dsn(connection)
+
+
+async def _async_dsn_of(connection_id: str) -> str:
+    connection = await BaseHook.aget_connection(connection_id)
+    if connection.extra_dejson.get("iam", False):
+        import asyncio
+
+        return await asyncio.to_thread(_dsn_of, connection_id)
+    return _dsn(connection)
 
 
 def _dsn(connection: Connection) -> str:

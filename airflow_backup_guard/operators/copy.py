@@ -60,6 +60,7 @@ class ThrottledCopyOperator(StoppableOperator):
                 hook.repository(),
                 stop=self._stop,
                 on_progress=show,
+                load_dsn=hook.load_dsn(),
             )
             self._stop.check()
         live.finish(record.impact)

@@ -27,8 +27,8 @@ class LiveView:
 
     The state is one JSON document: ``backup_id``, ``plan``, ``time``, ``done`` and ``total`` (bytes), ``rate`` and
     ``allowed_rate`` (bytes per second), ``state``, ``reason``, ``level``, ``signals`` (by name, in their units),
-    ``finish``, ``window_end``, ``late``, and ``recent``: up to 300 of ``[time, rate, allowed_rate, commit latency in
-    seconds, state]``, the oldest first.
+    ``finish``, ``window_end``, ``late``, and ``recent``: up to 300 of ``[time, rate, allowed_rate, latency in
+    seconds, state]``, the oldest first; of commits, or on a standby of reads.
 
     Whatever goes wrong here is logged once, and does not concern the copy.
     """
@@ -70,7 +70,7 @@ class LiveView:
                 round(moment, 1),
                 round(rate),
                 int(progress.pace.rate),
-                signals.get("commit_latency"),
+                signals.get("read_latency") or signals.get("commit_latency"),
                 progress.pace.state.value,
             ]
         )

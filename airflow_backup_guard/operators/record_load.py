@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 class LoadRecordOperator(StoppableOperator):
     """Measures the load of the plan's database for some seconds, and keeps one entry of it in the plan's repository.
+    With a ``load_connection`` that is the database it leads to.
 
     :param seconds: for how long it measures; 300 at most
 
@@ -41,7 +42,9 @@ class LoadRecordOperator(StoppableOperator):
 
         hook = BackupGuardHook(self.plan)
         with told_to_airflow(context):
-            entry = record(hook.dsn(), hook.repository(), self.plan.name, seconds=self.seconds, stop=self._stop)
+            entry = record(
+                hook.load_dsn() or hook.dsn(), hook.repository(), self.plan.name, seconds=self.seconds, stop=self._stop
+            )
             self._stop.check()
         for signal, reason in entry.unknown.items():
             self.log.warning("%s is not known, and does not count as quiet: %s", signal, reason)

@@ -29,7 +29,7 @@ class PostgresSnapshotOperator(StoppableOperator):
 
         hook = BackupGuardHook(self.plan)
         with told_to_airflow(context):
-            snapshot = take_snapshot(self.plan, hook.dsn(), hook.repository())
+            snapshot = take_snapshot(self.plan, hook.dsn(), hook.repository(), load_dsn=hook.load_dsn())
             self._stop.check()
         for warning in snapshot.warnings:
             self.log.warning("%s", warning)

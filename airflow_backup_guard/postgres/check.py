@@ -52,9 +52,13 @@ _OTHER_BACKUPS = """
 """
 _OURS = f"SELECT active_pid FROM pg_replication_slots WHERE slot_name = '{SLOT_NAME}'"  # noqa: S608
 # The insert position, not the write position: asynchronous commits that were acknowledged lie before it, too.
+# A standby has what it has replayed, and writes no WAL that its statistics count.
 _CONTENT = """
-    SELECT pg_current_wal_insert_lsn()::text AS lsn,
-           (SELECT wal_bytes / nullif(extract(epoch FROM now() - stats_reset), 0) FROM pg_stat_wal)::float8 AS wal_rate
+    SELECT pg_is_in_recovery() AS standby,
+           (CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_insert_lsn() END)::text
+           AS lsn,
+           (SELECT wal_bytes / nullif(extract(epoch FROM now() - stats_reset), 0) FROM pg_stat_wal
+            WHERE NOT pg_is_in_recovery())::float8 AS wal_rate
 """
 _DATABASES = "SELECT oid::int8 AS oid, datname AS name FROM pg_database WHERE datallowconn ORDER BY datname"
 # The location as the bytes that it is: no encoding of a database rules the names of files.
@@ -76,7 +80,8 @@ class Content:
     """What there is to back up at the moment of asking; sizes in bytes.
 
     ``size`` is None when it could not be found out, and those of databases and tablespaces are 0 then. ``wal_rate`` is
-    what was written per second, in bytes, on average since the statistics were reset; None if that was just now.
+    what was written per second, in bytes, on average since the statistics were reset; None if that was just now, or on
+    a ``standby``.
     """
 
     lsn: LSN
@@ -84,6 +89,7 @@ class Content:
     wal_rate: float | None
     databases: tuple[Database, ...]
     tablespaces: tuple[Tablespace, ...]
+    standby: bool
 
 
 @dataclass(frozen=True)
@@ -106,7 +112,7 @@ def preflight(dsn: str) -> Preflight:
                 cursor.adapters.register_loader(kind, _AnyText)
             role = cursor.execute(_ROLE).fetchone() or {}
             checks = [Check("connection", CheckStatus.OK, f"PostgreSQL {role['version']} as {role['role']}")]
-            checks += [_version(role), _primary(role), _replication_role(role), _monitor_role(role)]
+            checks += [_version(role), _source(role), _replication_role(role), _monitor_role(role)]
             if not all(check.status is CheckStatus.OK for check in checks):
                 return Preflight(tuple(checks))
             state = cursor.execute(_STATE).fetchone() or {}
@@ -139,6 +145,7 @@ def preflight(dsn: str) -> Preflight:
                 wal_rate=content_row["wal_rate"],
                 databases=databases,
                 tablespaces=tablespaces,
+                standby=content_row["standby"],
             )
             checks.append(_size(content, why))
     except BackupGuardError as error:
@@ -202,15 +209,8 @@ def _version(row: dict[str, Any]) -> Check:
     )
 
 
-def _primary(row: dict[str, Any]) -> Check:
-    if not row["standby"]:
-        return Check("primary", CheckStatus.OK, "the server is a primary")
-    return Check(
-        "primary",
-        CheckStatus.FAILED,
-        "The server is a standby; the load of commits cannot be measured there.",
-        "Point the connection at the primary (target_session_attrs=primary finds it among several hosts).",
-    )
+def _source(row: dict[str, Any]) -> Check:
+    return Check("source", CheckStatus.OK, f"the server is a {'standby' if row['standby'] else 'primary'}")
 
 
 def _replication_role(row: dict[str, Any]) -> Check:

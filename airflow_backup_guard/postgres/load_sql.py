@@ -19,6 +19,21 @@ COMMIT = """
     SELECT extract(epoch FROM clock_timestamp())::float8
 """
 
+# Any role, on a standby, in place of that: it reads a few rows from anywhere in a catalogue, so that it feels the disk
+# where that is not in memory.
+READ = """
+    SELECT extract(epoch FROM clock_timestamp())::float8;
+    SELECT min(atttypid) FROM (
+        SELECT atttypid FROM pg_attribute
+        WHERE attrelid >= (SELECT (random() * max(attrelid)::int8)::int8::oid FROM pg_attribute)
+        ORDER BY attrelid, attnum LIMIT 20
+    ) AS few;
+    SELECT extract(epoch FROM clock_timestamp())::float8
+"""
+
+# Any role.
+IS_STANDBY = "SELECT pg_is_in_recovery()"
+
 # Any role. With asynchronous commit the probe would not feel the disk that it is there to feel. A commit that hangs is
 # not ended by statement_timeout, but the statistics are.
 PREPARE_SESSION = """
@@ -54,11 +69,23 @@ _DATABASES = """
     FROM pg_stat_database
 """
 
-# Any role, from 14 on; a primary.
-_WAL = """
-    SELECT (pg_current_wal_lsn() - '0/0')::float8 AS wal, wal_fpi::float8 AS full_page_images,
+# Any role. How far WAL is written, or on a standby replayed.
+_LSN = "CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END"
+
+# Any role, from 14 on.
+_WAL = f"""
+    SELECT ({_LSN} - '0/0')::float8 AS wal, wal_fpi::float8 AS full_page_images,
            stats_reset::text AS wal_reset
     FROM pg_stat_wal
+"""  # noqa: S608
+
+# Any role. What a standby has received says nothing of the primary once nobody sends: then it is as old as the last
+# transaction that it has replayed.
+_REPLAY = """
+    SELECT pg_is_in_recovery() AS standby,
+           EXISTS (SELECT FROM pg_stat_wal_receiver)
+           AND coalesce(pg_last_wal_receive_lsn() <= pg_last_wal_replay_lsn(), false) AS replayed,
+           extract(epoch FROM now() - pg_last_xact_replay_timestamp())::float8 AS replayed_age
 """
 
 # Any role; up to 16.
@@ -76,7 +103,7 @@ _CHECKPOINTS_17 = """
 # Any role. A slot that was never used, or whose WAL is lost, retains nothing. The slot of a guarded copy is apart: its
 # plan bounds it, and slowing the copy down would make it retain more. WAL since the last checkpoint is kept anyway.
 _SLOTS = f"""
-    SELECT coalesce(max(pg_current_wal_lsn() - restart_lsn) FILTER (WHERE slot_name <> '{SLOT_NAME}'), 0)::float8
+    SELECT coalesce(max({_LSN} - restart_lsn) FILTER (WHERE slot_name <> '{SLOT_NAME}'), 0)::float8
            AS retained_wal,
            greatest(max((SELECT redo_lsn FROM pg_control_checkpoint()) - restart_lsn)
                     FILTER (WHERE slot_name = '{SLOT_NAME}'), 0)::float8 AS retained_for_backup
@@ -102,7 +129,7 @@ _SESSIONS = f"""
 _STANDBYS = f"""
     SELECT count(*) AS standbys, count(*) FILTER (WHERE lag IS NULL) AS silent_standbys,
            max(greatest(lag, 0))::float8 AS replication_lag
-    FROM (SELECT pg_current_wal_lsn() - coalesce(replay_lsn, flush_lsn, write_lsn) AS lag
+    FROM (SELECT {_LSN} - coalesce(replay_lsn, flush_lsn, write_lsn) AS lag
           FROM pg_stat_replication
           WHERE state IS DISTINCT FROM 'backup'
                 AND NOT starts_with(coalesce(application_name, ''), '{APPLICATION_NAME}')) AS standby
@@ -110,9 +137,9 @@ _STANDBYS = f"""
 
 
 def statistics(server_version: int) -> str:
-    """One row of all statistics but the latency of a commit; a primary. ``server_version`` is such as 180006."""
+    """One row of all statistics but the latencies. ``server_version`` is such as 180006."""
     checkpoints = _CHECKPOINTS_17 if server_version >= 170000 else _CHECKPOINTS_16
-    parts = (_SETTINGS, _DATABASES, _WAL, checkpoints, _SLOTS, _SESSIONS, _STANDBYS)
+    parts = (_SETTINGS, _DATABASES, _WAL, checkpoints, _SLOTS, _SESSIONS, _STANDBYS, _REPLAY)
     rows = ", ".join(f"({part}) AS part_{number}" for number, part in enumerate(parts))
     return f"SELECT * FROM {rows}"  # noqa: S608
 

@@ -6,7 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from airflow_backup_guard.core.counters import RESTARTED, CounterHistory
-from airflow_backup_guard.core.signals import SIGNALS
+from airflow_backup_guard.core.signals import OF_PRIMARIES, SIGNALS
+
+TIMED = frozenset({"commit_latency", "read_latency"})
+"""The signals that are no statistics: the probe times them."""
 
 # About a second: rows of statistics are fetched that far apart, give or take how late a sampler wakes up.
 _SECOND = 0.9
@@ -41,6 +44,7 @@ class Statistics:
     def __init__(self) -> None:
         self._history = CounterHistory(_MINUTE)
         self._started: str | None = None
+        self._replayed_at: float | None = None
         self.values: dict[str, float] = {}
         self.unavailable: dict[str, str] = {}
         self.retained_for_backup: float | None = None
@@ -60,6 +64,10 @@ class Statistics:
         if not row["track_counts"]:
             for name in ("tuple_rate", "commit_rate", "transaction_wal"):
                 self._lacks(name, "track_counts is off")
+        if row["standby"]:
+            for name in OF_PRIMARIES - TIMED:
+                self._lacks(name, "the server is a standby")
+        self._replay(row, now)
 
     def _count(self, row: Mapping[str, Any], now: float) -> None:
         if self._started not in (None, row["started"]):
@@ -121,6 +129,22 @@ class Statistics:
             for name in ("replication_lag", "io_waits", "lock_waits", "active_sessions"):
                 self._lacks(name, _NEEDS_MONITOR)
 
+    def _replay(self, row: Mapping[str, Any], now: float) -> None:
+        if not row["standby"]:
+            self._lacks("replay_lag", "the server is a primary")
+            return
+        if row["replayed"]:
+            self._replayed_at = now
+        # The last transaction may be hours old where little is written, and the WAL that waits for its replay be new:
+        # it has come since all was replayed.
+        bounds = [row["replayed_age"], None if self._replayed_at is None else now - self._replayed_at]
+        known = [bound for bound in bounds if bound is not None]
+        if known:
+            # Its time is by the clock of the primary, which may be ahead.
+            self.values["replay_lag"] = max(min(known), 0.0)
+        else:
+            self._lacks("replay_lag", "no transaction was replayed since the start of the server")
+
     def _lacks(self, name: str, reason: str) -> None:
         self.values.pop(name, None)
         self.unavailable[name] = reason
@@ -128,4 +152,4 @@ class Statistics:
     def fail(self, reason: str) -> None:
         """Nothing is known now, for this reason."""
         self.retained_for_backup = None
-        self.values, self.unavailable = {}, {name: reason for name in SIGNALS if name != "commit_latency"}
+        self.values, self.unavailable = {}, {name: reason for name in SIGNALS if name not in TIMED}

@@ -1,8 +1,9 @@
-"""Measures the live load of a primary, several times a second if need be.
+"""Measures the live load of a server, several times a second if need be.
 
-Each sample times a commit, in one round trip; the statistics follow in a second one, once a second at most. At four
-samples a second, PostgreSQL 15 and 18 spend 0.2 ms a sample on it (28 sessions, 6 databases; 0.3 ms with 308 sessions
-and 53 databases; by pg_stat_statements, under pgbench), beside the flush of the commit, which is what is measured.
+Each sample times a commit, or on a standby a read, in one round trip; the statistics follow in a second one, once a
+second at most. At four samples a second, PostgreSQL 15 and 18 spend 0.2 ms a sample on it (28 sessions, 6 databases;
+0.3 ms with 308 sessions and 53 databases; by pg_stat_statements, under pgbench), beside the flush of the commit, which
+is what is measured.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from psycopg.rows import dict_row
 
 from airflow_backup_guard.core.limits import CustomSignal
 from airflow_backup_guard.core.load import LoadSample
+from airflow_backup_guard.core.signals import OF_PRIMARIES, OF_STANDBYS
 from airflow_backup_guard.errors import BackupGuardError
 from airflow_backup_guard.postgres import load_sql
 from airflow_backup_guard.postgres.async_session import AsyncSession, end_session, open_session
@@ -27,6 +29,9 @@ from airflow_backup_guard.postgres.load_statistics import Statistics
 _STATISTICS_SECONDS = 0.9
 _GIVE_UP_SECONDS = 60.0
 _CLOCK_SECONDS = 0.001
+# What is timed, what is not, and why.
+_ON_PRIMARY = ("commit_latency", "read_latency", "the server is a primary")
+_ON_STANDBY = ("read_latency", "commit_latency", "a standby commits nothing")
 
 
 class LoadProbe:
@@ -45,7 +50,8 @@ class LoadProbe:
         self._session: AsyncSession | None = None
         self._measuring: asyncio.Task[LoadSample] | None = None
         self._began = 0.0
-        self._commit_began: float | None = None
+        self._timed_since: float | None = None
+        self._standby = False
         self._statistics = Statistics()
         self._statistics_at = float("-inf")
         self._custom = CustomProbe(dsn, custom)
@@ -70,9 +76,11 @@ class LoadProbe:
         return self._statistics.retained_for_backup
 
     @property
-    def commit_pending(self) -> float | None:
-        """For how many seconds the commit that is under way has not ended; None if there is none."""
-        return None if self._commit_began is None else time.monotonic() - self._commit_began
+    def pending(self) -> tuple[str, float] | None:
+        """The latency that is being measured, and for how many seconds its commit or read has not ended; or None."""
+        if self._timed_since is None:
+            return None
+        return "read_latency" if self._standby else "commit_latency", time.monotonic() - self._timed_since
 
     async def sample(self) -> LoadSample:
         """Measure once."""
@@ -99,28 +107,31 @@ class LoadProbe:
     async def _measure(self) -> LoadSample:
         if self._session is None:
             self._session = await open_session(self._dsn, load_sql.PREPARE_SESSION)
+            (self._standby,) = await (await self._session.execute(load_sql.IS_STANDBY)).fetchone() or (False,)
         self._custom.ask()
-        latency = await self._commit(self._session)
+        timed, untimed, why = _ON_STANDBY if self._standby else _ON_PRIMARY
+        latency = await self._time(self._session)
         now = time.monotonic()
         if now - self._statistics_at >= _STATISTICS_SECONDS:
             self._statistics_at = now
             await self._ask_statistics(self._session)
         values, unavailable = await self._custom.answers()
         values = {**self._statistics.values, **values}
-        unavailable = {**self._statistics.unavailable, **unavailable}
+        unavailable = {**self._statistics.unavailable, **unavailable, untimed: why}
         if isinstance(latency, float):
-            values["commit_latency"] = latency
+            values[timed] = latency
         else:
-            unavailable["commit_latency"] = latency
-        return LoadSample(datetime.now(timezone.utc), values, unavailable)
+            unavailable[timed] = latency
+        absent = OF_PRIMARIES if self._standby else OF_STANDBYS
+        return LoadSample(datetime.now(timezone.utc), values, unavailable, absent=absent)
 
-    async def _commit(self, session: AsyncSession) -> float | str:
-        """How many seconds a commit took, or why that is not known."""
-        self._commit_began = began = time.monotonic()
+    async def _time(self, session: AsyncSession) -> float | str:
+        """How many seconds a commit, or on a standby a read, took; or why that is not known."""
+        self._timed_since = began = time.monotonic()
         try:
-            cursor = await session.execute(load_sql.COMMIT)
+            cursor = await session.execute(load_sql.READ if self._standby else load_sql.COMMIT)
         finally:
-            self._commit_began = None
+            self._timed_since = None
         (before,) = await cursor.fetchone() or ()
         while cursor.nextset():
             pass
@@ -137,7 +148,9 @@ class LoadProbe:
         try:
             # Prepared, so that it is planned only once.
             cursor = await session.cursor(row_factory=dict_row).execute(sql, prepare=True)
-            self._statistics.read(await cursor.fetchone() or {}, time.monotonic())
+            row = await cursor.fetchone() or {}
+            self._statistics.read(row, time.monotonic())
+            self._standby = row["standby"]  # it may have been promoted
         except psycopg.Error as error:
             if session.closed:
                 raise

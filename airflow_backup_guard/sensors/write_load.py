@@ -43,7 +43,8 @@ class WriteLoadSensor(Gate):
         """Watch until it has been quiet for long enough, or a sample shows that it is not."""
         from airflow_backup_guard.engine.gate import look
 
-        reading = asyncio.run(look(self.plan, BackupGuardHook(self.plan).dsn()))
+        hook = BackupGuardHook(self.plan)
+        reading = asyncio.run(look(self.plan, hook.dsn(), hook.load_dsn()))
         self._look_at = None
         if reading.opened or self.plan.rpo is None:
             return reading.opened, reading.to_dict()

@@ -43,7 +43,9 @@ class WriteLoadTrigger(BaseTrigger):
         plan = BackupPlan.from_dict(self.plan)
         look_at = datetime.fromisoformat(self.look_at) if self.look_at else None
         rhythm = LogRhythm()
-        async with aclosing(gate.watch_load(plan, await BackupGuardHook(plan).async_dsn())) as readings:
+        hook = BackupGuardHook(plan)
+        watched = gate.watch_load(plan, await hook.async_dsn(), await hook.async_load_dsn())
+        async with aclosing(watched) as readings:
             async for reading in readings:
                 now = datetime.now(timezone.utc)
                 if rhythm.is_due(reading, now):

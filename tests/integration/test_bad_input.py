@@ -85,19 +85,6 @@ def test_no_free_wal_sender_is_said_before_anything_begins(
     assert_nothing_left(server, open_repository(plan.repository), wait_until)
 
 
-def test_a_standby_is_refused(
-    new_server: Callable[..., LocalServer], role_dsn: RoleDsn, cluster_folder: Path, tmp_path: Path
-) -> None:
-    """A backup of a standby could not be throttled by the latency of commits; the remedy is to ask the primary."""
-    primary = new_server()
-    data = cluster_folder / "standby"
-    primary.run("pg_basebackup", "--pgdata", str(data), "--checkpoint=fast", "--write-recovery-conf")
-    with LocalServer(data, settings={"hot_standby": "on"}) as standby, pytest.raises(PreflightFailed) as caught:
-        back_up(plan_for(tmp_path / "backups"), role_dsn(standby))
-    assert "The server is a standby" in str(caught.value)
-    assert "Point the connection at the primary" in caught.value.remedy
-
-
 def test_an_old_postgresql_is_refused(
     server: LocalServer, guard_dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -77,7 +77,12 @@ def test_everything_is_known_or_has_its_reason(any_server: LocalServer, role_dsn
                 await sql(any_server, "DROP TABLE seen")
 
     sample = run(watch())
-    assert sample.unavailable == {"replication_lag": "no standby", "block_read_time": "track_io_timing is off"}
+    assert sample.unavailable == {
+        "replication_lag": "no standby",
+        "block_read_time": "track_io_timing is off",
+        "read_latency": "the server is a primary",
+        "replay_lag": "the server is a primary",
+    }
     assert {*sample.values, *sample.unavailable} == set(SIGNALS)
     assert 0 < sample.values["commit_latency"] < 5
     assert sample.values["wal_rate"] > 100_000
@@ -296,7 +301,7 @@ def test_a_commit_that_hangs_is_waited_for_in_one_session(
     async def watch() -> LoadSample:
         async with LoadProbe(role_dsn(server), timeout=0.3) as probe:
             await until(probe, has("commit_latency"))
-            assert probe.commit_pending is None
+            assert probe.pending is None
             await sql(server, "ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
             await asyncio.to_thread(server.reload)
             for _ in range(4):
@@ -304,8 +309,9 @@ def test_a_commit_that_hangs_is_waited_for_in_one_session(
                 assert failed.values == {}
                 assert await asyncio.to_thread(own_sessions, server) == 1
             assert probe.connected
-            assert probe.commit_pending is not None
-            assert probe.commit_pending > 0.9
+            assert probe.pending is not None
+            assert probe.pending[0] == "commit_latency"
+            assert probe.pending[1] > 0.9
             await sql(server, "ALTER SYSTEM RESET synchronous_standby_names")
             await asyncio.to_thread(server.reload)
             return await until(probe, has("commit_latency"))
@@ -323,7 +329,7 @@ def test_whoever_leaves_while_a_commit_hangs_leaves_nothing_behind(
 
     async def watch() -> None:
         async with LoadProbe(role_dsn(server), timeout=0.3) as probe:
-            await until(probe, lambda sample: probe.commit_pending is not None)
+            await until(probe, lambda sample: probe.pending is not None)
 
     run(watch())
     deadline = time.monotonic() + 10

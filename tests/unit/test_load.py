@@ -27,6 +27,7 @@ from airflow_backup_guard.core.load import (
     assess,
     baseline_of,
 )
+from airflow_backup_guard.core.signals import OF_STANDBYS
 from airflow_backup_guard.errors import InvalidPlan
 
 if sys.version_info >= (3, 11):
@@ -50,6 +51,8 @@ ALL_LIMITS = LoadLimits(
     lock_waits=("5", "20"),
     block_read_time=("5ms", "50ms"),
     active_sessions=("40", "90"),
+    read_latency=("25ms", "100ms"),
+    replay_lag=("30s", "5min"),
     custom={"queue length": QUEUE},
 )
 # Of each signal, what is quiet, high and critical under these limits.
@@ -67,14 +70,17 @@ VALUES = {
     "lock_waits": (0.0, 6.0, 30.0),
     "block_read_time": (0.0001, 0.01, 0.1),
     "active_sessions": (2.0, 50.0, 95.0),
+    "read_latency": (0.001, 0.03, 0.2),
+    "replay_lag": (0.0, 40.0, 400.0),
     "custom.queue length": (10.0, 2000.0, 9000.0),
 }
 QUIET, HIGH, CRITICAL = ({name: values[at] for name, values in VALUES.items()} for at in range(3))
 
 
 def judged(limits: LoadLimits, unavailable: dict[str, str] | None = None, **values: float) -> Assessment:
-    """Hold values against limits."""
-    return assess(LoadSample(NOW, values, unavailable or {}), limits)
+    """Hold values against limits; of a primary, unless a standby's are among them."""
+    absent = frozenset() if OF_STANDBYS & {*values, *(unavailable or {})} else OF_STANDBYS
+    return assess(LoadSample(NOW, values, unavailable or {}, absent=absent), limits)
 
 
 # Limits as plans write them
@@ -231,7 +237,7 @@ BYTES = limits_of(st.integers(1, 10**13).map(float))
 COUNTS = limits_of(st.floats(1e-9, 1e15))
 BY_SIGNAL = {
     **dict.fromkeys(SIGNALS, COUNTS),
-    **dict.fromkeys(("commit_latency", "block_read_time"), LATENCIES),
+    **dict.fromkeys(("commit_latency", "block_read_time", "read_latency", "replay_lag"), LATENCIES),
     **dict.fromkeys(("wal_rate", "transaction_wal", "replication_lag", "retained_wal"), BYTES),
 }
 CUSTOM_SIGNALS = st.builds(
@@ -587,6 +593,8 @@ def test_the_other_signals_explain_themselves() -> None:
         "sessions waiting for a lock 6 > 5",
         "time to read a block 10.0 ms > 5.0 ms",
         "active sessions 50 > 40",
+        "read latency 30.0 ms > 25.0 ms",
+        "replay lag 40.00 s > 30.00 s",
         "queue length 2000 > 1000",
     ]
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from airflow_backup_guard.core.signals import SIGNALS
-from airflow_backup_guard.postgres.load_statistics import Statistics
+from airflow_backup_guard.core.signals import OF_PRIMARIES, SIGNALS
+from airflow_backup_guard.postgres.load_statistics import TIMED, Statistics
 
 ROW: dict[str, Any] = {
     "started": "2024-06-01 10:00",
@@ -32,7 +32,11 @@ ROW: dict[str, Any] = {
     "standbys": 1,
     "silent_standbys": 0,
     "replication_lag": 4096.0,
+    "standby": False,
+    "replayed": False,
+    "replayed_age": None,
 }
+PRIMARY = {"replay_lag": "the server is a primary"}
 LATER = {
     **ROW,
     "commits": 1100.0,
@@ -55,9 +59,9 @@ def read(*rows: dict[str, Any], seconds: float = 1.0) -> Statistics:
 
 
 def test_two_rows_tell_all() -> None:
-    """Everything but the latency of a commit, which is no statistic."""
+    """Everything but latencies, which are no statistics, and what only a standby has."""
     statistics = read(ROW, LATER)
-    assert statistics.unavailable == {}
+    assert statistics.unavailable == PRIMARY
     assert statistics.values == pytest.approx(
         {
             "wal_rate": 5e5,
@@ -74,16 +78,14 @@ def test_two_rows_tell_all() -> None:
             "active_sessions": 2.0,
         }
     )
-    assert set(statistics.values) == set(SIGNALS) - {"commit_latency"}
+    assert set(statistics.values) == set(SIGNALS) - TIMED - {"replay_lag"}
 
 
 def test_one_row_tells_what_is_now() -> None:
     """Rates need two."""
     statistics = read(ROW)
-    assert statistics.unavailable == dict.fromkeys(
-        COUNTED | {"requested_checkpoints"},
-        "a rate needs two samples",
-    )
+    counted = dict.fromkeys(COUNTED | {"requested_checkpoints"}, "a rate needs two samples")
+    assert statistics.unavailable == {**counted, **PRIMARY}
 
 
 def test_every_signal_is_known_or_has_a_reason() -> None:
@@ -91,7 +93,7 @@ def test_every_signal_is_known_or_has_a_reason() -> None:
     empty = {name: None if isinstance(value, float) else value for name, value in ROW.items()}
     statistics = read(empty, empty)
     assert statistics.values == {}
-    assert statistics.unavailable == dict.fromkeys(set(SIGNALS) - {"commit_latency"}, "PostgreSQL shows NULL")
+    assert statistics.unavailable == {**dict.fromkeys(set(SIGNALS) - TIMED, "PostgreSQL shows NULL"), **PRIMARY}
 
 
 @pytest.mark.parametrize(
@@ -123,7 +125,7 @@ def test_every_signal_is_known_or_has_a_reason() -> None:
 )
 def test_what_is_missing_has_its_reason(change: dict[str, Any], names: set[str], reason: str) -> None:
     """And nothing else is missing."""
-    assert read(ROW, {**LATER, **change}).unavailable == dict.fromkeys(names, reason)
+    assert read(ROW, {**LATER, **change}).unavailable == {**dict.fromkeys(names, reason), **PRIMARY}
 
 
 def test_where_nothing_is_read_and_nobody_waits_reading_harms_nobody() -> None:
@@ -151,4 +153,46 @@ def test_a_failure_takes_back_what_was_known() -> None:
     statistics = read(ROW, LATER)
     statistics.fail("the statement timed out")
     assert statistics.values == {}
-    assert statistics.unavailable == dict.fromkeys(set(SIGNALS) - {"commit_latency"}, "the statement timed out")
+    assert statistics.unavailable == dict.fromkeys(set(SIGNALS) - TIMED, "the statement timed out")
+
+
+# A standby
+
+STANDBY = {"standby": True, "replayed": True, "replayed_age": 7200.0}
+
+
+def test_a_standby_writes_nothing_of_its_own() -> None:
+    """What only a primary has is missing for that reason, however its counters stand; WAL is what it replays."""
+    statistics = read({**ROW, **STANDBY}, {**LATER, **STANDBY})
+    assert statistics.unavailable == dict.fromkeys(OF_PRIMARIES - TIMED, "the server is a standby")
+    assert statistics.values["wal_rate"] == 5e5
+    assert statistics.values["commit_rate"] == 100.0
+
+
+@pytest.mark.parametrize(
+    ("rows", "lag"),
+    [
+        ([{"replayed": True}], 0.0),
+        ([{"replayed": True, "replayed_age": None}], 0.0),
+        ([{"replayed": False, "replayed_age": 40.0}], 40.0),
+        ([{"replayed": False, "replayed_age": -2.0}], 0.0),
+        ([{"replayed": True}, {"replayed": False}], 1.0),
+        ([{"replayed": True}, *[{"replayed": False, "replayed_age": 1.5}] * 3], 1.5),
+        ([{"replayed": True}, *[{"replayed": False, "replayed_age": None}] * 3], 3.0),
+        ([{"replayed": False, "replayed_age": None}], None),
+    ],
+    ids=str,
+)
+def test_replay_lags_by_what_waits_for_it(rows: list[dict[str, Any]], lag: float | None) -> None:
+    """Nothing waits: no lag, however long ago the last transaction was. What waits has come since nothing did."""
+    statistics = read(*({**ROW, **STANDBY, **row} for row in rows))
+    assert statistics.values.get("replay_lag") == lag
+    if lag is None:
+        assert "no transaction was replayed" in statistics.unavailable["replay_lag"]
+
+
+def test_a_promotion_is_seen() -> None:
+    """The next row is one of a primary, whose counters go on."""
+    statistics = read({**ROW, **STANDBY}, LATER)
+    assert statistics.unavailable == PRIMARY
+    assert statistics.values["tuple_rate"] == 400.0

@@ -68,6 +68,7 @@ REPOSITORIES = '"file:///absolute/path", "s3://bucket/prefix"'
             for value in ("", "shop/eu", "Shop", "..", ".a", "-a", "a b", "ä", "a\n", "a" * 64, 5, None)
         ),
         *(("connection", value, "id of an Airflow connection") for value in ("", "  ", 5, None)),
+        *(("load_connection", value, "id of an Airflow connection, or None") for value in ("", "  ", 5)),
         *(
             ("repository", value, REPOSITORIES)
             for value in ("", "backups", "/srv/backups", "ftp://a/b", "s3://", 5, None)
@@ -171,6 +172,7 @@ def test_plain_values_are_readable() -> None:
     values = plan(limits=LoadLimits(commit_latency="20ms"), quiet_for="90s", max_rate="1.5MB/s").to_dict()
     assert values == {
         **NEEDED,
+        "load_connection": None,
         "checkpoint": "spread",
         "compression_level": 3,
         "calendar": {"windows": "Mon-Fri 01:00-05:00; Fri,Sat 22:00-08:00", "tz": "America/Los_Angeles"},
@@ -211,6 +213,7 @@ PLANS = st.builds(
     rates=st.tuples(RATES, RATES),
     name=st.from_regex(r"[a-z0-9][a-z0-9_.-]{0,62}", fullmatch=True),
     connection=st.text(min_size=1).filter(str.strip),
+    load_connection=st.none() | st.text(min_size=1).filter(str.strip),
     repository=st.sampled_from(["s3://aws@bucket/prefix", "s3://bucket", "file:///srv/backups"]),
     calendar=CALENDARS,
     limits=LIMITS,
