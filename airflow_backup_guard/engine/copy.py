@@ -77,10 +77,10 @@ def copy(
     """Copy the cluster, and make the backup visible once it is whole; a backup that is whole already is returned.
 
     ``load_dsn`` leads to the plan's load connection, if it has one. The load is measured for ``baseline_seconds``
-    before and after, to tell what the copy did to it. Whatever goes
-    wrong, nothing stays behind in the database, and what was stored is removed again. Raises :class:`BackupStopped`
-    after ``stop``, :class:`PreflightNotYet` outside of the plan's windows unless with ``outside_window``,
-    :class:`BudgetSpent`, and the errors of the database and of the repository.
+    before and after, to tell what the copy did to it. Whatever goes wrong, nothing stays behind in the database, and
+    what was stored is removed again. Raises :class:`BackupStopped` after ``stop``, :class:`PreflightNotYet` outside of
+    the plan's windows unless with ``outside_window``, :class:`BudgetSpent`, and the errors of the database and of the
+    repository.
     """
     record_key = backup.record_key(plan.name, snapshot.backup_id)
     try:
