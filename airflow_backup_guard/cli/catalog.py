@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -176,6 +177,8 @@ def _plain(value: object) -> str:
         return ", ".join(map(_plain, value)) or "none"
     if isinstance(value, str) and value.endswith("B/s"):
         return str(Rate.parse(value))
+    if isinstance(value, str) and re.fullmatch(r"\d+B", value):
+        return str(Size.parse(value))
     return str(value) or "none"
 
 

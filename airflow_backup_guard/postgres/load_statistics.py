@@ -72,6 +72,7 @@ class Statistics:
     def _count(self, row: Mapping[str, Any], now: float) -> None:
         if self._started not in (None, row["started"]):
             self._history.forget_all(RESTARTED)
+            self._replayed_at = None
         self._started = row["started"]
         for counter, epoch in _COUNTERS.items():
             if row[counter] is None:
@@ -138,12 +139,12 @@ class Statistics:
         # The last transaction may be hours old where little is written, and the WAL that waits for its replay be new:
         # it has come since all was replayed.
         bounds = [row["replayed_age"], None if self._replayed_at is None else now - self._replayed_at]
-        known = [bound for bound in bounds if bound is not None]
+        # A transaction that is yet to come was committed by a clock that is ahead, and tells nothing.
+        known = [bound for bound in bounds if bound is not None and bound >= 0]
         if known:
-            # Its time is by the clock of the primary, which may be ahead.
-            self.values["replay_lag"] = max(min(known), 0.0)
+            self.values["replay_lag"] = min(known)
         else:
-            self._lacks("replay_lag", "no transaction was replayed since the start of the server")
+            self._lacks("replay_lag", "it has not replayed any transaction yet, or its primary's clock is ahead")
 
     def _lacks(self, name: str, reason: str) -> None:
         self.values.pop(name, None)

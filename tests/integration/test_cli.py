@@ -67,7 +67,7 @@ Guard = Callable[..., Done]
 @pytest.fixture(autouse=True)
 def _no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing of whoever runs the tests reaches the commands; tables are as wide as a usual terminal."""
-    for name in ("BACKUP_GUARD_DSN", "BACKUP_GUARD_REPOSITORY"):
+    for name in ("BACKUP_GUARD_DSN", "BACKUP_GUARD_LOAD_DSN", "BACKUP_GUARD_REPOSITORY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("COLUMNS", "80")
 
@@ -157,6 +157,32 @@ def test_check_fails_with_the_remedy(
     assert done.status == 1
     assert "ALTER ROLE noreplication REPLICATION" in done.out
     assert "Not ready: replication privilege" in done.out
+
+
+def test_a_load_connection_is_checked_and_kept(
+    guard: Guard, guard_dsn: str, tmp_path: Path, repository: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By option or environment, with or without a repository; the record says that there was one."""
+    alone = guard("check", "--dsn", guard_dsn, "--load-dsn", guard_dsn, "--json").document
+    assert {check["name"]: check["status"] for check in alone["checks"]}["load connection"] == "ok"
+    monkeypatch.setenv("BACKUP_GUARD_LOAD_DSN", "host=127.0.0.1 port=1")
+    gone = guard("check", "--dsn", guard_dsn, "--repository", repository, "--json").document
+    assert gone["ready"] is True
+    assert {check["name"]: check["status"] for check in gone["checks"]}["load connection"] == "warning"
+    options = ("--repository", repository, "--checkpoint", "fast", "--min-rate", "100MB/s", "--json")
+    made = guard("backup", "--dsn", guard_dsn, "--load-dsn", guard_dsn, *options).document
+    assert made["record"]["snapshot"]["plan"]["load_connection"] == "command-line"
+
+
+def test_a_plan_with_a_load_connection_needs_it(guard: Guard, guard_dsn: str, tmp_path: Path, repository: str) -> None:
+    """Its limits would be held against another server otherwise."""
+    text = PLAN.format(repository=repository, windows="daily 00:00-24:00")
+    (tmp_path / "plan.toml").write_text('load_connection = "shop_primary"\n' + text)
+    for command in ("check", "backup"):
+        done = guard(command, "--dsn", guard_dsn, "--plan", str(tmp_path / "plan.toml"))
+        assert done.status == 2
+        assert "load of shop_primary" in done.err
+        assert "--load-dsn" in done.err
 
 
 # --- backup
@@ -449,6 +475,8 @@ def test_only_root_gives_files_to_others(guard: Guard, made: Made, tmp_path: Pat
         ["list"],
         ["check"],
         ["check", "--dsn", "host"],
+        ["check", "--dsn", "host=h", "--load-dsn", "host"],
+        ["check", "--dsn", "host=h", "--load-dsn", "postgresql://me:my@secret@host/db"],
         ["check", "--dsn", "postgresql://me:my/secret@host/db"],
         ["check", "--dsn", "postgresql://me:my@secret@host/db"],
         ["check", "--dsn", "host=h", "password=secret"],

@@ -8,6 +8,7 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
 from airflow_backup_guard.core import LoadLimits
@@ -24,7 +25,7 @@ from airflow_backup_guard.postgres.paired_probe import PairedProbe
 from airflow_backup_guard.postgres.probe import LoadProbe
 from airflow_backup_guard.postgres.server import LocalServer
 from airflow_backup_guard.repository import open_repository
-from tests.integration.guarded import BASELINE_SECONDS, CopyInFlight, assert_nothing_left, plan_for, wait_until
+from tests.integration.guarded import BASELINE_SECONDS, CopyInFlight, assert_nothing_left, back_up, plan_for, wait_until
 from tests.integration.test_check import found
 from tests.integration.test_probe import has, lacks, run, sql, until
 
@@ -199,17 +200,14 @@ def test_a_standby_is_backed_up_verified_and_restored(
     plan = plan_for(tmp_path / "backups", load_connection="primary")
     repository = open_repository(plan.repository)
     source, load = role_dsn(standby), role_dsn(any_server)
-    any_server.sql("CREATE TABLE kept AS SELECT n FROM generate_series(1, 5000) n; CHECKPOINT")
+    any_server.sql("CREATE TABLE kept AS SELECT n FROM generate_series(1, 5001) n")
     try:
-        # After the checkpoint, so that it is in WAL alone, which consistency does not ask for.
-        any_server.sql("INSERT INTO kept VALUES (5001)")
         run(replayed(any_server, standby))
         assert found(check(plan, source, repository, load_dsn=load).checks, "source").detail == (
             "the server is a standby"
         )
         snapshot = take_snapshot(plan, source, repository, load_dsn=load)
         assert snapshot.standby
-        any_server.sql("INSERT INTO kept VALUES (5002)")
         record = copy(
             plan,
             snapshot,
@@ -226,10 +224,33 @@ def test_a_standby_is_backed_up_verified_and_restored(
         restore(record, repository, cluster_folder / "restored")
         with LocalServer(cluster_folder / "restored") as restored:
             assert restored.sql("SELECT pg_is_in_recovery()") == "f"
-            assert restored.sql("SELECT count(*) FROM kept WHERE n <= 5001") == "5001"
+            assert restored.sql("SELECT count(*) FROM kept") == "5001"
             restored.sql("INSERT INTO kept VALUES (0)")
     finally:
         any_server.sql("DROP TABLE kept")
+
+
+def test_what_was_committed_before_the_snapshot_is_there_where_the_server_asks_for_less(
+    primary: LocalServer, standby_of: StandbyOf, role_dsn: RoleDsn, tmp_path: Path, cluster_folder: Path
+) -> None:
+    """For the server a backup that ends before a commit is consistent, if no file knows of that commit yet."""
+    primary.sql("CREATE TABLE kept AS SELECT n FROM generate_series(1, 5000) n")
+    standby = standby_of(primary)
+    with psycopg.connect(primary.dsn()) as session:
+        session.execute("INSERT INTO kept VALUES (5001)")
+        # The row reaches the standby's files; then there is one more checkpoint, for the backup to start from.
+        for server in (primary, standby, primary):
+            server.sql("CHECKPOINT")
+            run(replayed(primary, standby))
+    run(replayed(primary, standby))
+    plan = plan_for(tmp_path / "backups")
+    record = back_up(plan, role_dsn(standby))
+    assert record.end_lsn == record.snapshot.lsn
+    result = verify(record, open_repository(plan.repository))
+    assert result.verdict is Verdict.VERIFIED, result.problems
+    restore(record, open_repository(plan.repository), cluster_folder / "restored")
+    with LocalServer(cluster_folder / "restored") as restored:
+        assert restored.sql("SELECT count(*) FROM kept") == "5001"
 
 
 def test_reads_that_hang_pause_the_copy(

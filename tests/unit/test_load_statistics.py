@@ -175,7 +175,9 @@ def test_a_standby_writes_nothing_of_its_own() -> None:
         ([{"replayed": True}], 0.0),
         ([{"replayed": True, "replayed_age": None}], 0.0),
         ([{"replayed": False, "replayed_age": 40.0}], 40.0),
-        ([{"replayed": False, "replayed_age": -2.0}], 0.0),
+        ([{"replayed": False, "replayed_age": -2.0}], None),
+        ([{"replayed": True}, {"replayed": False, "replayed_age": -2.0}], 1.0),
+        ([{"replayed": True}, {"replayed": False, "replayed_age": 40.0, "started": "now"}], 40.0),
         ([{"replayed": True}, {"replayed": False}], 1.0),
         ([{"replayed": True}, *[{"replayed": False, "replayed_age": 1.5}] * 3], 1.5),
         ([{"replayed": True}, *[{"replayed": False, "replayed_age": None}] * 3], 3.0),
@@ -188,7 +190,7 @@ def test_replay_lags_by_what_waits_for_it(rows: list[dict[str, Any]], lag: float
     statistics = read(*({**ROW, **STANDBY, **row} for row in rows))
     assert statistics.values.get("replay_lag") == lag
     if lag is None:
-        assert "no transaction was replayed" in statistics.unavailable["replay_lag"]
+        assert "not replayed any transaction yet" in statistics.unavailable["replay_lag"]
 
 
 def test_a_promotion_is_seen() -> None:
