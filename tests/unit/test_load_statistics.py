@@ -25,6 +25,7 @@ ROW: dict[str, Any] = {
     "wal_reset": "2024-06-01 10:00",
     "requested_checkpoints": 3.0,
     "checkpoints_reset": "2024-06-01 10:00",
+    "retained_for_backup": None,
     "retained_wal": 0.0,
     "active_sessions": 2.0,
     "io_waits": 0.0,
