@@ -16,6 +16,7 @@ import pytest
 
 from airflow_backup_guard.core import LoadLimits
 from airflow_backup_guard.core.load import SIGNALS, LoadSample
+from airflow_backup_guard.core.signals import OF_STANDBYS
 from airflow_backup_guard.postgres.probe import LoadProbe
 from airflow_backup_guard.postgres.server import LocalServer
 
@@ -233,7 +234,7 @@ def test_without_pg_monitor_other_sessions_are_not_taken_for_quiet(any_server: L
     hidden = ("replication_lag", "io_waits", "lock_waits", "active_sessions")
     sample = run(watch())
     assert {name: sample.unavailable.get(name) for name in hidden} == dict.fromkeys(hidden, "needs pg_monitor")
-    assert set(SIGNALS) - set(sample.values) == {*hidden, "block_read_time"}
+    assert set(SIGNALS) - set(sample.values) == {*hidden, "block_read_time", *OF_STANDBYS}
 
 
 def test_statistics_that_are_reset_are_no_low_load(any_server: LocalServer, role_dsn: RoleDsn) -> None:

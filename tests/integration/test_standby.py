@@ -8,11 +8,11 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import pytest
 
 from airflow_backup_guard.core import LoadLimits
 from airflow_backup_guard.core.load import SIGNALS, LoadLevel, LoadSample, assess
+from airflow_backup_guard.core.manifest import parse_manifest
 from airflow_backup_guard.core.signals import OF_PRIMARIES, OF_STANDBYS
 from airflow_backup_guard.core.verification import Verdict
 from airflow_backup_guard.engine.copy import copy
@@ -25,6 +25,7 @@ from airflow_backup_guard.postgres.paired_probe import PairedProbe
 from airflow_backup_guard.postgres.probe import LoadProbe
 from airflow_backup_guard.postgres.server import LocalServer
 from airflow_backup_guard.repository import open_repository
+from airflow_backup_guard.repository.codec import DecodedReader
 from tests.integration.guarded import BASELINE_SECONDS, CopyInFlight, assert_nothing_left, back_up, plan_for, wait_until
 from tests.integration.test_check import found
 from tests.integration.test_probe import has, lacks, run, sql, until
@@ -42,7 +43,7 @@ def primary(new_server: Callable[..., LocalServer]) -> LocalServer:
 
 async def replayed(primary: LocalServer, standby: LocalServer) -> None:
     """Wait until the standby has replayed all that the primary has written by now."""
-    lsn = await sql(primary, "SELECT pg_current_wal_lsn()")
+    lsn = await sql(primary, "SELECT pg_current_wal_insert_lsn()")
     while await sql(standby, f"SELECT pg_last_wal_replay_lsn() >= '{lsn}'") != "t":
         await asyncio.sleep(0.05)
 
@@ -230,27 +231,26 @@ def test_a_standby_is_backed_up_verified_and_restored(
         any_server.sql("DROP TABLE kept")
 
 
-def test_what_was_committed_before_the_snapshot_is_there_where_the_server_asks_for_less(
+def test_wal_is_kept_up_to_the_snapshot_where_the_server_asks_for_less(
     primary: LocalServer, standby_of: StandbyOf, role_dsn: RoleDsn, tmp_path: Path, cluster_folder: Path
 ) -> None:
-    """For the server a backup that ends before a commit is consistent, if no file knows of that commit yet."""
-    primary.sql("CREATE TABLE kept AS SELECT n FROM generate_series(1, 5000) n")
+    """For the server a backup is consistent that ends before WAL which no file knows of."""
     standby = standby_of(primary)
-    with psycopg.connect(primary.dsn()) as session:
-        session.execute("INSERT INTO kept VALUES (5001)")
-        # The row reaches the standby's files; then there is one more checkpoint, for the backup to start from.
-        for server in (primary, standby, primary):
-            server.sql("CHECKPOINT")
-            run(replayed(primary, standby))
-    run(replayed(primary, standby))
+    for statement in ("CHECKPOINT", "SELECT pg_logical_emit_message(false, 'x', 'in no file')"):
+        primary.sql(statement)
+        run(replayed(primary, standby))
     plan = plan_for(tmp_path / "backups")
     record = back_up(plan, role_dsn(standby))
-    assert record.end_lsn == record.snapshot.lsn
-    result = verify(record, open_repository(plan.repository))
+    repository = open_repository(plan.repository)
+    (part,) = record.parts_of("manifest")
+    with DecodedReader(repository.reader(part.key), part.key) as content:
+        (asked,) = parse_manifest(content.read()).wal_ranges
+    assert asked.end < record.end_lsn == record.snapshot.lsn
+    result = verify(record, repository)
     assert result.verdict is Verdict.VERIFIED, result.problems
-    restore(record, open_repository(plan.repository), cluster_folder / "restored")
+    restore(record, repository, cluster_folder / "restored")
     with LocalServer(cluster_folder / "restored") as restored:
-        assert restored.sql("SELECT count(*) FROM kept") == "5001"
+        assert restored.sql("SELECT pg_is_in_recovery()") == "f"
 
 
 def test_reads_that_hang_pause_the_copy(
