@@ -127,8 +127,8 @@ def test_a_stopped_copy_leaves_nothing(server: LocalServer, guard_dsn: str, slow
     assert b"an operator pressed the button" in copying.repository.reader(attempt.key).read()
 
 
-WRITE_WAL = "SELECT pg_logical_emit_message(false, 'x', repeat('x', 16000000)); CHECKPOINT"
-CUT = "SELECT bool_or(pg_terminate_backend(pid)) FROM pg_stat_replication WHERE state = 'streaming'"
+WRITE_WAL = "SELECT pg_logical_emit_message(false, 'x', repeat('x', 16000000))"
+CUT = "SELECT bool_or(pg_terminate_backend(pid)) FROM pg_stat_replication WHERE state IN ('catchup', 'streaming')"
 HOLDER = "SELECT active_pid FROM pg_replication_slots"
 
 
@@ -167,11 +167,11 @@ def test_wal_that_cannot_be_fetched_for_a_while_is_not_lost(
     server = new_server(settings={"max_wal_senders": "2", "max_wal_size": "32MB", "min_wal_size": "32MB"})
     dsn = role_dsn(server)
     with CopyInFlight(slow_plan, dsn) as copying:
-        server.sql(WRITE_WAL)
-        wait_until(lambda: server.sql(CUT) == "t")
+        # Once it is committed, so that it is flushed; a round takes a second for so much.
+        wait_until(lambda: server.sql(WRITE_WAL) is not None and server.sql(CUT) == "t", 30)
         other = last_wal_sender(dsn)
         for _ in range(4):
-            server.sql(WRITE_WAL)
+            server.sql(f"{WRITE_WAL}; CHECKPOINT")
         server.sql("CREATE TABLE late AS SELECT 1 AS n")
         other.close()
         copying.end()
@@ -193,7 +193,7 @@ def test_a_copy_that_keeps_too_much_wal_ends(
     with CopyInFlight(plan, dsn) as copying:
         other = last_wal_sender(dsn)
         for _ in range(6):
-            server.sql(WRITE_WAL)
+            server.sql(f"{WRITE_WAL}; CHECKPOINT")
         copying.end(10)
         other.close()
     assert isinstance(copying.error, BudgetSpent)
