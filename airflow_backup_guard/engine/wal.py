@@ -47,7 +47,8 @@ class WalArchive(AbstractContextManager["WalArchive"]):
     """Fetches WAL in rounds from entry to exit. What was not committed when it ends is dropped.
 
     A round that fails for the moment is followed by the next one: the slot keeps what is missing. A round reads at
-    ``max_rate``, as all WAL of it at once would be a burst that transactions wait for; or as fast as WAL is written.
+    ``max_rate`` (16 MB/s at least), as all WAL of it at once would be a burst that transactions wait for; or faster, if
+    WAL is written faster.
     """
 
     def __init__(
@@ -60,7 +61,10 @@ class WalArchive(AbstractContextManager["WalArchive"]):
         cluster: Cluster,
         max_rate: float,
     ) -> None:
-        """The first segment is the one that holds ``start``; ``cluster`` is that of the snapshot; bytes per second."""
+        """The first segment is the one that holds ``start``; ``cluster`` is that of the snapshot.
+
+        ``max_rate`` in bytes per second.
+        """
         self._connect = connect
         self._slot = slot
         self._store = store
@@ -166,6 +170,8 @@ class WalArchive(AbstractContextManager["WalArchive"]):
                     batch = self._batch(stream)
                     self._store_from(self._position, batch)
                     self._position = stream.position
+                    if batch:  # only now: what the repository took its time for is not the server's silence
+                        self._heard_at = time.monotonic()
                     bucket.take(len(batch), time.monotonic())
                     self._closing.wait(bucket.wait(time.monotonic()))
                     if time.monotonic() - released_at > _ROUND_SECONDS:
@@ -187,8 +193,6 @@ class WalArchive(AbstractContextManager["WalArchive"]):
         batch = bytearray(stream.read(_READ_SECONDS) or b"")
         while batch and len(batch) < _BATCH_BYTES and (more := stream.read(0)):
             batch += more
-        if batch:
-            self._heard_at = time.monotonic()
         return memoryview(batch)
 
     def _keep_going(self) -> None:

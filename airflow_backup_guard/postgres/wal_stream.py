@@ -40,8 +40,6 @@ class WalStream:
         self._connection = connection
         self._reported_at = time.monotonic()
         self.position = start
-        self.server_position = start
-        """How far the server had written when it last said so."""
         connection.send(f"START_REPLICATION PHYSICAL {start} TIMELINE {timeline}")
         connection.begin_copy(keep_going)
 
@@ -58,13 +56,11 @@ class WalStream:
                 remedy="Retry; a new backup starts on the new timeline.",
             )
         if bytes(message[:1]) == b"k":
-            _, written, _, reply_wanted = _KEEPALIVE.unpack(message[: _KEEPALIVE.size])
-            self.server_position = LSN(written)
+            _, _, _, reply_wanted = _KEEPALIVE.unpack(message[: _KEEPALIVE.size])
             if reply_wanted:
                 self._report()
             return None
-        _, start, written, _ = _WAL_HEADER.unpack(message[: _WAL_HEADER.size])
-        self.server_position = LSN(written)
+        _, start, _, _ = _WAL_HEADER.unpack(message[: _WAL_HEADER.size])
         if start != self.position:
             raise SourceUnavailable(f"The stream of WAL jumped from {self.position} to {LSN(start)}.")
         data = message[_WAL_HEADER.size :]
