@@ -3,15 +3,19 @@
 
 PYTHON ?=
 ARGS ?=
+UNATTENDED ?=
 BIN := .venv/bin
 
-.PHONY: help venv test lint demo bench constraints clean
+.PHONY: help venv test lint docs demo ui gameday bench constraints clean
 
 help:
 	@echo "make venv         the virtual environment (PYTHON= chooses the interpreter, 3.10 to 3.13)"
 	@echo "make test         all tests (ARGS= goes to pytest)"
 	@echo "make lint         ruff, mypy and the import rules"
+	@echo "make docs         the documentation as a site, in build/docs; a broken link fails"
 	@echo "make demo         the incident, replayed on this machine (ARGS= goes to demo/run.py)"
+	@echo "make ui           Airflow's UI with two plans, backups and a live copy, until Ctrl-C (ARGS= goes to demo/ui.py)"
+	@echo "make gameday      a training: live through the incident, and end it (UNATTENDED=1 without a person)"
 	@echo "make bench        what a backup costs the database (ARGS= chooses, see benchmarks/README.md)"
 	@echo "make constraints  choose the newest versions of all dependencies again"
 	@echo "make clean        remove what the other targets made"
@@ -31,8 +35,18 @@ lint: venv
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+docs: venv
+	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going -d build/doctrees docs build/docs
+	@echo "build/docs/index.html"
+
 demo: venv
 	@$(BIN)/python demo/run.py $(ARGS)
+
+ui: venv
+	@$(BIN)/python -m demo.ui $(ARGS)
+
+gameday: venv
+	@$(BIN)/python -m gameday $(if $(UNATTENDED),--unattended) $(ARGS)
 
 bench: venv
 	@$(BIN)/python -m benchmarks $(ARGS)

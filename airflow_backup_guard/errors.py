@@ -19,6 +19,11 @@ class BackupGuardError(Exception):
         self.remedy = remedy
         super().__init__(f"{message} {remedy}".strip())
 
+    def advise(self, remedy: str, *, instead: bool = False) -> None:
+        """Add to what can be done about it, or say that ``instead``, where somebody further up knows more."""
+        self.remedy = remedy if instead else f"{self.remedy} {remedy}".strip()
+        self.args = (f"{self.message} {self.remedy}".strip(),)
+
 
 class InvalidPlan(BackupGuardError, ValueError):
     """A value of a plan, a calendar, a limit or an option is not one that is allowed."""
@@ -106,6 +111,30 @@ class BackupNotRunning(BackupGuardError):
 
 class BackupStopped(BackupGuardError):
     """The backup was stopped on purpose, by a person or a signal; the next try starts afresh."""
+
+    retryable = True
+
+
+class CommandNotFound(BackupGuardError):
+    """A command that shall be guarded is not there, or the folder that it shall run in."""
+
+
+class CommandNotExecutable(BackupGuardError):
+    """A command that shall be guarded cannot be run."""
+
+
+class CommandFailed(BackupGuardError):
+    """A guarded command ended with a status other than 0."""
+
+    retryable = True
+
+
+class CommandEscaped(BackupGuardError):
+    """A guarded command left processes behind, or cannot be held: what it does is not guarded."""
+
+
+class CommandLost(BackupGuardError):
+    """The process that held a guarded command was killed, and the command with it."""
 
     retryable = True
 

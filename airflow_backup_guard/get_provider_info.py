@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 _NAME = "Backup Guard"
+_PACKAGE = "airflow_backup_guard"
 
 
 def get_provider_info() -> dict[str, Any]:
     """Metadata in the form of Airflow's ``provider_info.schema.json``."""
-    package = "airflow_backup_guard"
     return {
         "package-name": "airflow-backup-guard",
         "name": _NAME,
@@ -22,19 +22,16 @@ def get_provider_info() -> dict[str, Any]:
             }
         ],
         "operators": [
-            {
-                "integration-name": _NAME,
-                "python-modules": [
-                    f"{package}.operators.{name}" for name in ("snapshot", "copy", "verify", "notify", "record_load")
-                ],
-            }
+            _modules("operators", "snapshot", "copy", "verify", "notify", "expire", "restore", "drill", "record_load"),
+            _modules("operators", "command", "stop", "rogue_backup", "audit"),
         ],
-        "sensors": [
-            {
-                "integration-name": _NAME,
-                "python-modules": [f"{package}.sensors.{name}" for name in ("off_peak", "write_load")],
-            }
-        ],
-        "hooks": [{"integration-name": _NAME, "python-modules": [f"{package}.hooks.backup_guard"]}],
-        "triggers": [{"integration-name": _NAME, "python-modules": [f"{package}.triggers.write_load"]}],
+        "sensors": [_modules("sensors", "off_peak", "write_load", "rogue_backup")],
+        "hooks": [_modules("hooks", "backup_guard")],
+        "notifications": [f"{_PACKAGE}.notifications.BackupGuardNotifier"],
+        "extra-links": [f"{_PACKAGE}.hooks.links.PlanLink"],
+        "triggers": [_modules("triggers", "write_load", "rogue_backup")],
     }
+
+
+def _modules(kind: str, *names: str) -> dict[str, Any]:
+    return {"integration-name": _NAME, "python-modules": [f"{_PACKAGE}.{kind}.{name}" for name in names]}

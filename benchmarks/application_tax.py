@@ -78,6 +78,8 @@ def measure(cluster: Cluster, peer: peers.Peer | None, tps: float, options: argp
             else:
                 done = run_job(cluster, task, seconds=options.seconds)
                 begin, end, share, whole = done.begin, done.end, done.share, done.whole_seconds
+                if (span := task.span()) is not None:
+                    begin, end = max(begin, span[0]), span[1]
                 cores = done.cpu_seconds / done.wall
             # Transactions that the backup delayed are to be in the log.
             settle(min(2, options.seconds))

@@ -22,6 +22,7 @@ import psycopg
 
 from airflow_backup_guard.postgres.account import Account, account_for
 from airflow_backup_guard.postgres.server import LocalServer, available_majors
+from benchmarks.disk import ModelledDisk, modelled_disk
 from benchmarks.report import say
 
 # A server as it is in production, where what the application touches fits into memory and the WAL has its files:
@@ -38,6 +39,15 @@ SETTINGS = {
     "shared_buffers": "2GB",
     "wal_level": "replica",
 }
+# And one on a modelled disk, where most of what the application touches has to be read. Data goes past the kernel's
+# cache, which would otherwise keep what a backup reads, and write back what the application changes in gusts.
+DISK_SETTINGS = {
+    "debug_io_direct": "data",
+    "max_wal_size": "4GB",
+    "min_wal_size": "1GB",
+    "shared_buffers": "64MB",
+}
+_DISK_MAJOR = 17  # the setting came with 16
 DATABASE = "bench"
 MEGABYTES_PER_SCALE = 15
 _CLIENTS = 8
@@ -59,6 +69,8 @@ class Cluster:
     worker: tuple[int, ...]
     """Processors of the database with its load, and of tools that run elsewhere in production: all of them for both,
     unless set apart."""
+    disk: ModelledDisk | None = None
+    """Where the data is, with ``--disk modelled``."""
 
     @property
     def dsn(self) -> str:
@@ -80,6 +92,8 @@ class Cluster:
         path.chmod(0o755)
         # What the last backup left to be written to disk is not this one's doing.
         os.sync()
+        if self.disk:
+            self.disk.forget()
         try:
             yield path
         finally:
@@ -101,24 +115,33 @@ def filled_cluster(
     cpus = tuple(sorted(os.sched_getaffinity(0)))
     half = len(cpus) // 2 if apart else 0
     host, worker = cpus[half:], cpus[:half] or cpus
-    os.sched_setaffinity(0, host)  # and all that is started from here
-    majors = available_majors()
-    major = options.major or (15 if 15 in majors else max(majors, default=None))
     with ExitStack() as stack:
+        disk = stack.enter_context(modelled_disk()) if options.disk == "modelled" else None
+        os.sched_setaffinity(0, host)  # and all that is started from here
+        stack.callback(os.sched_setaffinity, 0, cpus)
         work = Path(tempfile.mkdtemp(prefix="backup-guard-bench-"))
         stack.callback(shutil.rmtree, work, ignore_errors=True)
         work.chmod(0o711)
-        data = options.cluster.absolute() if options.cluster else work / "data"
+        data = disk.folder / "data" if disk else options.cluster.absolute() if options.cluster else work / "data"
+        wanted = {**SETTINGS, **(DISK_SETTINGS if disk else {}), **(settings or {})}
         if (data / "PG_VERSION").exists():
             # The settings that a restored server is kept quiet with would switch off what we measure.
-            server = LocalServer(data, settings={**SETTINGS, **(settings or {})})
+            server = LocalServer(data, settings=wanted)
         else:
-            server = LocalServer.create(data, major=major, settings={**SETTINGS, **(settings or {})})
+            server = LocalServer.create(data, major=_major(options), settings=wanted)
         stack.enter_context(server)
-        cluster = Cluster(server, work, account_for(data), options.repository or work, host, worker)
+        cluster = Cluster(server, work, account_for(data), options.repository or work, host, worker, disk)
         fill(cluster, options.scale)
-        stack.callback(os.sched_setaffinity, 0, cpus)
+        if disk:
+            disk.slow_down()
         yield cluster
+
+
+def _major(options: argparse.Namespace) -> int | None:
+    usual = _DISK_MAJOR if options.disk == "modelled" else 15
+    majors = available_majors()
+    major: int | None = options.major or (usual if usual in majors else max(majors, default=None))
+    return major
 
 
 def fill(cluster: Cluster, scale: int) -> None:
@@ -165,17 +188,26 @@ def sustained_tps(cluster: Cluster, seconds: float) -> float:
 
 
 def capacity(cluster: Cluster, seconds: float) -> float:
-    """Transactions a second that would keep the database's processors busy, told from a load that is well below.
+    """Transactions a second that would keep the database's processors busy, or its disk with ``--disk modelled``, told
+    from a load that is well below.
 
     What :func:`sustained_tps` finds is more than that: clients that always wait commit in groups, which others do not.
     """
-    tps = sustained_tps(cluster, seconds) * 0.4
+    # Groups of commits are what a disk saves most by, so that a load far below would promise too little.
+    tps = sustained_tps(cluster, seconds) * (0.6 if cluster.disk else 0.4)
     with Load(cluster, tps):
         settle(seconds / 2)
-        before, busy_before = _ticks(cluster.host)
+        before, busy_before = _busy(cluster)
         settle(seconds)
-        after, busy_after = _ticks(cluster.host)
+        after, busy_after = _busy(cluster)
     return tps * (after - before) / (busy_after - busy_before)
+
+
+def _busy(cluster: Cluster) -> tuple[float, float]:
+    """Time so far, and how much of it what bounds the database was busy."""
+    if cluster.disk:
+        return time.monotonic(), cluster.disk.busy_seconds()
+    return _ticks(cluster.host)
 
 
 def _ticks(cpus: tuple[int, ...]) -> tuple[int, int]:

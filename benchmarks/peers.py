@@ -5,18 +5,24 @@ from __future__ import annotations
 import argparse
 import getpass
 import json
+import re
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from airflow_backup_guard.core.backup import load
+from airflow_backup_guard.core.command import CommandReceipt
 from benchmarks.cluster import Cluster
 from benchmarks.report import Skipped
 
 LEVEL = 3
 THREADS = 2
+PGBACKREST_KNOWS = (((0, 0), 14), ((2, 41), 15), ((2, 48), 16), ((2, 54), 17), ((2, 57), 18))
+"""The newest major version of PostgreSQL that pgBackRest knows, from which of its own releases on."""
 UNTHROTTLED: dict[str, Any] = {"max_rate": "1GiB/s", "min_rate": "1GiB/s"}
 
 
@@ -30,6 +36,8 @@ class Task:
     """Whether the server sees it as a base backup, and says how far it is."""
     remote: bool = True
     """Whether it runs on a machine of its own in production, and not beside the database."""
+    span: Callable[[], tuple[float, float] | None] = lambda: None
+    """From when to when the backup itself ran, in seconds since 1970, where the command knows better than we do."""
 
 
 Peer = Callable[[Cluster, Path], Task]
@@ -53,6 +61,40 @@ def guarded(options: argparse.Namespace, *, baseline_seconds: float | None = Non
         seconds = min(3.0, options.seconds) if baseline_seconds is None else baseline_seconds
         asked = {"dsn": cluster.dsn, "plan": values, "baseline_seconds": seconds}
         return Task([sys.executable, "-m", "benchmarks.guarded_copy", json.dumps(asked)])
+
+    return prepare
+
+
+def guarded_command(options: argparse.Namespace, peer: Peer, *, store: str | None = None) -> Peer:
+    """Another tool behind the guard: its processes held, or its stdout paced and stored by the name ``store``."""
+
+    def prepare(cluster: Cluster, target: Path) -> Task:
+        task = peer(cluster, target)
+        repository = target / "receipts"
+        plan = {
+            "name": "bench",
+            "repository": repository.as_uri(),
+            "compression_level": LEVEL,
+            "calendar": {"windows": "daily 00:00-24:00", "tz": "UTC"},
+            **options.plan,
+        }
+        file = target / "plan.toml"
+        tables = [name for name, value in plan.items() if isinstance(value, dict)]
+        lines = [f"{name} = {json.dumps(value)}" for name, value in plan.items() if name not in tables]
+        for name in tables:
+            lines += [f"[{name}]", *(f"{key} = {json.dumps(value)}" for key, value in plan[name].items())]
+        file.write_text("\n".join(lines) + "\n")
+        stored = [] if store is None else ["--store", store]
+        words = ["run", "--json", f"--dsn={cluster.dsn}", f"--plan={file}", *stored, "--", *task.command]
+
+        def span() -> tuple[float, float] | None:
+            for found in repository.glob("commands/bench/*.json"):
+                receipt = load(CommandReceipt, found.read_bytes(), found.name)
+                if receipt.ended_at is not None:
+                    return receipt.started_at.timestamp(), receipt.ended_at.timestamp()
+            return None
+
+        return replace(task, command=[sys.executable, "-m", "airflow_backup_guard", *words], span=span)
 
     return prepare
 
@@ -89,6 +131,12 @@ def pg_dump(cluster: Cluster, target: Path) -> Task:
     return Task(piped(command, target / "dump.zst"), streams=False)
 
 
+def pg_dump_to_stdout(cluster: Cluster, target: Path) -> Task:
+    """The same dump, for whoever reads it."""
+    task = pg_dump(cluster, target)
+    return replace(task, command=task.command[4:])
+
+
 def pgbackrest(settings: Mapping[str, str] | None = None) -> Peer:
     """pgBackRest on the same machine: it reads the files itself. WAL archiving is off, as there is none to wait for."""
 
@@ -96,8 +144,12 @@ def pgbackrest(settings: Mapping[str, str] | None = None) -> Peer:
         if shutil.which("pgbackrest") is None:
             raise Skipped("pgBackRest is not installed (apt-get install pgbackrest)")
         server = cluster.server
-        if server.major > 15:
-            raise Skipped(f"the pgBackRest of Debian 12 does not know PostgreSQL {server.major}; try --major 15")
+        version = subprocess.run(["pgbackrest", "version"], capture_output=True, text=True, check=True).stdout.split()[
+            1
+        ]
+        known = [major for first, major in PGBACKREST_KNOWS if _release(version) >= first][-1]
+        if server.major > known:
+            raise Skipped(f"pgBackRest {version} does not know PostgreSQL {server.major}; try --major {known}")
         values = {
             "repo1-path": str(target / "repository"),
             "repo1-retention-full": "1",
@@ -122,7 +174,10 @@ def pgbackrest(settings: Mapping[str, str] | None = None) -> Peer:
         configuration = target / "pgbackrest.conf"
         configuration.write_text(_ini({"global": values, "bench": stanza}))
         base = f"pgbackrest --config={configuration} --stanza=bench"
-        return Task(["sh", "-ec", f"{base} stanza-create\nexec {base} --type=full backup"], streams=False, remote=False)
+        commands = f"{base} stanza-create\nexec {base} --type=full backup"
+        # Newer ones refuse to run as root unless told to; older ones pass over what they do not know.
+        environment = {"PGBACKREST_ALLOW_ROOT": "y"}
+        return Task(["sh", "-ec", commands], environment, streams=False, remote=False)
 
     return prepare
 
@@ -198,6 +253,10 @@ def full_speed(options: argparse.Namespace) -> dict[str, Peer]:
         "Barman": barman,
         "pg_dump": pg_dump,
     }
+
+
+def _release(version: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in re.findall(r"\d+", version)[:2])
 
 
 def _ini(sections: Mapping[str, Mapping[str, str]]) -> str:

@@ -40,6 +40,12 @@ def parser(about: str | None, *, scale: int = 50, seconds: float = 60.0, rounds:
         "--cluster", type=Path, metavar="DIR", help="keep the filled cluster there, and take it if it is there already"
     )
     made.add_argument(
+        "--disk",
+        choices=("own", "modelled"),
+        default="own",
+        help="of the database: the machine's, or a modelled one that is the same at every run and bounds all (own)",
+    )
+    made.add_argument(
         "--repository",
         type=Path,
         metavar="DIR",
@@ -164,9 +170,15 @@ class Rounds:
         self.extra: dict[str, Any] = {}
 
     def run(self, names: Sequence[str], measure: Callable[[str], Mapping[str, Any]]) -> None:
-        """All variants in turn, and that ``--rounds`` times; one that raises :class:`Skipped` is not tried again."""
+        """All variants in turn, and that ``--rounds`` times; one that raises :class:`Skipped` is not tried again.
+
+        The first comes first in each round, as others may be held against it. The others take turns in who comes next,
+        so that what one leaves behind does not always meet the same.
+        """
+        first, others = names[0], list(names[1:])
         for number in range(1, self.options.rounds + 1):
-            for name in names:
+            turn = (number - 1) % len(others) if others else 0
+            for name in [first, *others[turn:], *others[:turn]]:
                 if name in self.skipped:
                     continue
                 try:

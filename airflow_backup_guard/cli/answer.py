@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
@@ -20,9 +20,9 @@ from airflow_backup_guard.core.units import format_duration
 _GAP = 2
 _UNBOUNDED = 10_000
 _STYLES = {
-    **dict.fromkeys(("ok", "verified"), "green"),
+    **dict.fromkeys(("ok", "pass", "verified"), "green"),
     **dict.fromkeys(("warning", "unknown", "readable", "locked", "unreadable"), "yellow"),
-    **dict.fromkeys(("failed", "damaged", "missing", "resized", "changed", "inconsistent"), "red"),
+    **dict.fromkeys(("fail", "failed", "damaged", "missing", "resized", "changed", "inconsistent"), "red"),
 }
 
 
@@ -32,24 +32,30 @@ class Command(str):
 
 @dataclass(frozen=True)
 class Answer:
-    """``good`` decides the exit status; each piece of ``text`` is a paragraph, a :class:`Command` or a table."""
+    """``good`` decides the exit status, unless there is a ``status``; each piece of ``text`` is a paragraph, a
+    :class:`Command` or a table. It goes to stderr if stdout is for something else (``aside``)."""
 
     document: dict[str, Any]
     text: Sequence[RenderableType]
     good: bool = True
+    status: int | None = None
+    aside: bool = False
 
     def show(self, as_json: bool) -> None:
-        """Write it to stdout."""
+        """Write it."""
         if as_json:
             print(json.dumps(self.document, indent=2, ensure_ascii=False))
             return
-        terminal = sys.stdout.isatty() or "COLUMNS" in os.environ
-        console = Console(highlight=False, markup=False, emoji=False, width=None if terminal else _UNBOUNDED)
+        where = sys.stderr if self.aside else sys.stdout
+        terminal = where.isatty() or "COLUMNS" in os.environ
+        console = Console(
+            file=where, highlight=False, markup=False, emoji=False, width=None if terminal else _UNBOUNDED
+        )
         with console.capture() as captured:
             for piece in self.text:
                 console.print(piece, soft_wrap=isinstance(piece, Command))
         # rich fills up every cell, the last of a row, too.
-        print("\n".join(line.rstrip() for line in captured.get().splitlines()))
+        print("\n".join(line.rstrip() for line in captured.get().splitlines()), file=where)
 
 
 def word(text: str) -> Text:
@@ -60,6 +66,13 @@ def word(text: str) -> Text:
 def duration(seconds: float) -> str:
     """``4.2s`` or ``1h 3min 20s``."""
     return f"{seconds:.1f}s" if seconds < 60 else format_duration(timedelta(seconds=round(seconds)))
+
+
+def age(moment: datetime, now: datetime) -> str:
+    """``3d``, ``5h``, ``12min``: how long ago that was, in its largest unit."""
+    seconds = max((now - moment).total_seconds(), 0)
+    unit, size = next(((u, s) for u, s in (("d", 86400), ("h", 3600), ("min", 60)) if seconds >= s), ("s", 1))
+    return f"{int(seconds // size)}{unit}"
 
 
 def lines(rows: Iterable[Sequence[RenderableType]]) -> RenderableType:

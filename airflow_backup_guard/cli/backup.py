@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import re
 import shlex
+import sys
 from collections.abc import Callable, Iterator
+from contextlib import redirect_stdout
 
 from airflow_backup_guard.cli import settings
 from airflow_backup_guard.cli.answer import Answer, Command, lines
@@ -15,6 +17,7 @@ from airflow_backup_guard.cli.signals import stop_on_signals
 from airflow_backup_guard.core.backup import BackupRecord
 from airflow_backup_guard.core.pace import PaceState
 from airflow_backup_guard.core.report import record_lines
+from airflow_backup_guard.engine.alert_watch import alerting
 from airflow_backup_guard.engine.copy import Progress, copy
 from airflow_backup_guard.engine.priority import give_way
 from airflow_backup_guard.engine.snapshot import take_snapshot
@@ -27,7 +30,12 @@ def run(arguments: argparse.Namespace) -> Answer:
     repository = open_repository(plan.repository)
     slowed: dict[str, str] = {}
     give_way()
-    with stop_on_signals() as stop, copy_progress(plan.checkpoint) as show:
+    with (
+        stop_on_signals() as stop,
+        copy_progress(plan.checkpoint) as show,
+        redirect_stdout(sys.stderr),  # for what Airflow writes while a channel imports it
+        alerting(plan, repository) as watch,
+    ):
         snapshot = take_snapshot(plan, dsn, repository, outside_window=arguments.outside_window, load_dsn=load_dsn)
         record = copy(
             plan,
@@ -35,7 +43,8 @@ def run(arguments: argparse.Namespace) -> Answer:
             dsn,
             repository,
             stop=stop,
-            on_progress=_remembering(slowed, show),
+            on_progress=_each(_remembering(slowed), show, watch.progress),
+            on_load=watch.load,
             outside_window=arguments.outside_window,
             load_dsn=load_dsn,
         )
@@ -60,14 +69,21 @@ def run(arguments: argparse.Namespace) -> Answer:
     return Answer(document, text)
 
 
-def _remembering(slowed: dict[str, str], show: Callable[[Progress], None]) -> Callable[[Progress], None]:
-    """``show``, while the first reason of each kind for not running at full rate is kept in ``slowed``."""
+def _each(*listeners: Callable[[Progress], None]) -> Callable[[Progress], None]:
+    def on_progress(progress: Progress) -> None:
+        for listener in listeners:
+            listener(progress)
+
+    return on_progress
+
+
+def _remembering(slowed: dict[str, str]) -> Callable[[Progress], None]:
+    """Keeps the first reason of each kind for not running at full rate in ``slowed``."""
 
     def on_progress(progress: Progress) -> None:
         if progress.pace.state is not PaceState.RUNNING:
             # Reasons of one kind differ in the value that was measured.
             slowed.setdefault(re.split(r"\d", progress.pace.reason)[0], progress.pace.reason)
-        show(progress)
 
     return on_progress
 

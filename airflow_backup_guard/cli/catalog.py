@@ -4,27 +4,30 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timezone
 from typing import Any
 
 from rich.console import RenderableType
 from rich.text import Text
 
 from airflow_backup_guard.cli import settings
-from airflow_backup_guard.cli.answer import Answer, Column, FittingTable, duration, lines
+from airflow_backup_guard.cli.answer import Answer, Column, FittingTable, age, duration, lines
 from airflow_backup_guard.cli.errors import WrongUse
 from airflow_backup_guard.cli.picture import write_picture
 from airflow_backup_guard.cli.record import summary, version
+from airflow_backup_guard.cli.verify import level_rows
 from airflow_backup_guard.core import backup
 from airflow_backup_guard.core.backup import BackupRecord
+from airflow_backup_guard.core.catalog import BackupSummary
+from airflow_backup_guard.core.drill import DrillResult
+from airflow_backup_guard.core.holds import Hold
 from airflow_backup_guard.core.picture import telemetry_svg
 from airflow_backup_guard.core.report import record_lines
 from airflow_backup_guard.core.units import Rate, Size
 from airflow_backup_guard.core.verification import Verification
-from airflow_backup_guard.engine import catalog
-from airflow_backup_guard.errors import BackupDamaged, ObjectMissing
+from airflow_backup_guard.engine import catalog, listing
 from airflow_backup_guard.repository.open import open_repository
-from airflow_backup_guard.repository.read import read_whole
 
 _NOT_VERIFIED = "not yet"
 
@@ -34,37 +37,23 @@ def list_backups(arguments: argparse.Namespace) -> Answer:
     plan = settings.plan(arguments)
     repository = open_repository(plan.repository)
     name = settings.plan_name(arguments, plan)
-    found: list[tuple[BackupRecord, Verification | None]] = []
-    unreadable: list[BackupDamaged] = []
-    for plan_name, backup_id in catalog.ids(repository, name):
-        key = backup.record_key(plan_name, backup_id)
-        try:
-            record = backup.load(BackupRecord, read_whole(repository, key), key)
-        except ObjectMissing:
-            continue  # somebody removed it just now
-        except BackupDamaged as error:
-            unreadable.append(error)
-            continue
-        try:
-            verification = catalog.last_verification(repository, record)
-        except BackupDamaged as error:
-            unreadable.append(error)
-            verification = None
-        found.append((record, verification))
+    found = listing.list_backups(repository, name)
     document = {
         "repository": repository.url,
-        "backups": [_entry(record, verification) for record, verification in found],
-        "unreadable": [{"message": error.message, "remedy": error.remedy} for error in unreadable],
+        "backups": [_entry(summary) for summary in found.backups],
+        "unreadable": [{"message": one.message, "remedy": one.remedy} for one in found.unreadable],
     }
     of_plan = f" of plan {name}" if name else ""
-    text: list[RenderableType] = [_table(found) if found else f"{repository.url} has no backup{of_plan}."]
-    if unreadable:
+    text: list[RenderableType] = [
+        _table(found.backups) if found.backups else f"{repository.url} has no backup{of_plan}."
+    ]
+    if found.unreadable:
         text += [
             "",
             "Unreadable:",
-            lines([Text.assemble(error.message, (f"\n{error.remedy}", "dim"))] for error in unreadable),
+            lines([Text.assemble(one.message, (f"\n{one.remedy}", "dim"))] for one in found.unreadable),
         ]
-    return Answer(document, text, not unreadable)
+    return Answer(document, text, not found.unreadable)
 
 
 def show(arguments: argparse.Namespace) -> Answer:
@@ -73,14 +62,18 @@ def show(arguments: argparse.Namespace) -> Answer:
     repository = open_repository(plan.repository)
     record = catalog.find(repository, arguments.backup_id, settings.plan_name(arguments, plan))
     verification = catalog.last_verification(repository, record)
+    drill = catalog.last_drill(repository, record)
+    hold = listing.read_hold(repository, record.plan_name, record.backup_id)
     document = {
         **summary(record, parts=arguments.parts),
         "verification": backup.dump_plain(verification) if verification else None,
+        "drill": backup.dump_plain(drill) if drill else None,
+        "hold": backup.dump_plain(hold) if hold else None,
     }
     text: list[RenderableType] = [
         f"Backup {record.backup_id} of plan {record.plan_name}, in {repository.url}",
         "",
-        lines([*_facts(record, verification)]),
+        lines([*_facts(record, verification, drill, hold)]),
         "",
         "Copy",
         lines([*record_lines(record)]),
@@ -100,47 +93,68 @@ def show(arguments: argparse.Namespace) -> Answer:
     return Answer(document, text)
 
 
-def _entry(record: BackupRecord, verification: Verification | None) -> dict[str, Any]:
+def _entry(summary: BackupSummary) -> dict[str, Any]:
     return {
-        "backup_id": record.backup_id,
-        "plan_name": record.plan_name,
-        "taken_at": record.snapshot.taken_at.isoformat(),
-        "database_size": record.database_size,
-        "stored_size": record.stored_size,
-        "seconds": record.seconds,
-        "server_version": record.snapshot.cluster.server_version,
-        "encrypted": bool(record.snapshot.plan["recipients"]),
-        "verdict": verification.verdict.value if verification else None,
-        "verified_at": verification.verified_at.isoformat() if verification else None,
+        "backup_id": summary.backup_id,
+        "plan_name": summary.plan_name,
+        "taken_at": summary.taken_at.isoformat(),
+        "database_size": summary.database_size,
+        "stored_size": summary.stored_size,
+        "seconds": summary.seconds,
+        "server_version": summary.server_version,
+        "encrypted": summary.encrypted,
+        "verdict": summary.verdict.value if summary.verdict else None,
+        "verified_at": summary.verified_at.isoformat() if summary.verified_at else None,
+        "level": summary.level.value if summary.level else None,
+        "read_at": summary.read_at.isoformat() if summary.read_at else None,
+        "hold": backup.dump_plain(summary.hold) if summary.hold else None,
     }
 
 
-def _table(found: list[tuple[BackupRecord, Verification | None]]) -> FittingTable:
-    records = [record for record, _ in found]
-    verdicts = [verification.verdict.value if verification else _NOT_VERIFIED for _, verification in found]
-    return FittingTable(
-        [
-            Column("BACKUP", [record.backup_id for record in records]),
-            Column("PLAN", [record.plan_name for record in records], rank=2),
-            # The id says it, too.
-            Column("TAKEN AT (UTC)", [f"{record.snapshot.taken_at:%Y-%m-%d %H:%M}" for record in records], rank=6),
-            Column("DATABASE", [str(Size(record.database_size)) for record in records], rank=1, right=True),
-            Column("STORED", [str(Size(record.stored_size)) for record in records], rank=3, right=True),
-            Column("DURATION", [duration(record.seconds) for record in records], rank=4, right=True),
-            Column("POSTGRESQL", [version(record.snapshot.cluster) for record in records], rank=5),
-            Column("VERIFIED", verdicts),
-        ]
-    )
+def _table(found: Sequence[BackupSummary]) -> FittingTable:
+    now = datetime.now(timezone.utc)
+    columns = [
+        Column("BACKUP", [one.backup_id for one in found]),
+        Column("PLAN", [one.plan_name for one in found], rank=2),
+        # The id says it, too.
+        Column("TAKEN AT (UTC)", [f"{one.taken_at:%Y-%m-%d %H:%M}" for one in found], rank=6),
+        Column("DATABASE", [str(Size(one.database_size)) for one in found], rank=1, right=True),
+        Column("STORED", [str(Size(one.stored_size)) for one in found], rank=3, right=True),
+        Column("DURATION", [duration(one.seconds) for one in found], rank=4, right=True),
+        Column("POSTGRESQL", [version(one.server_version) for one in found], rank=5),
+        Column("VERIFIED", [one.verdict.value if one.verdict else _NOT_VERIFIED for one in found]),
+        Column("LEVEL", [one.level.value if one.level else "none" for one in found], rank=4),
+        Column("READ", [f"{age(one.read_at, now)} ago" if one.read_at else "never" for one in found], rank=3),
+    ]
+    if any(one.hold for one in found):
+        columns.append(Column("HELD UNTIL", [_held_until(one.hold) for one in found], rank=1))
+    return FittingTable(columns)
 
 
-def _facts(record: BackupRecord, verification: Verification | None) -> Iterator[tuple[str, str]]:
+def _held_until(hold: Hold | None) -> str:
+    if hold is None:
+        return ""
+    return f"{hold.until:%Y-%m-%d}" if hold.until else "released"
+
+
+def _facts(
+    record: BackupRecord, verification: Verification | None, drill: DrillResult | None, hold: Hold | None
+) -> Iterator[tuple[str, str]]:
     snapshot, cluster = record.snapshot, record.snapshot.cluster
     yield "taken at", f"{snapshot.taken_at:%Y-%m-%d %H:%M:%S} UTC, by {record.written_by}"
     yield "verification", _verified(verification)
+    for row in level_rows(verification) if verification and verification.evidence else ():
+        yield "", " ".join(map(str, row))
     for problem in verification.problems if verification else ():
         yield "", problem
+    if drill is not None:
+        verdict, at = "passed" if drill.passed else "FAILED", f"{drill.ended_at:%Y-%m-%d %H:%M:%S} UTC"
+        yield "drill", f"{verdict}, at {at}" + (f", in {duration(drill.rto_seconds)}" if drill.rto_seconds else "")
+    if hold is not None:
+        yield "hold", str(hold)
     yield "contains", f"every transaction committed before {snapshot.lsn}"
-    yield "cluster", f"PostgreSQL {version(cluster)}, system {cluster.system_identifier}, timeline {cluster.timeline}"
+    postgresql = f"PostgreSQL {version(cluster.server_version)}"
+    yield "cluster", f"{postgresql}, system {cluster.system_identifier}, timeline {cluster.timeline}"
     yield "", f"WAL segments of {Size(cluster.wal_segment_size)}, data checksums {_on(cluster.data_checksums)}"
     yield from _named("databases", [f"{database.name} {Size(database.size)}" for database in snapshot.databases])
     yield from _named("tablespaces", [f"{t.name} {Size(t.size)} at {t.location}" for t in snapshot.tablespaces])
@@ -172,7 +186,8 @@ def _parts(record: BackupRecord, prefix: str) -> FittingTable:
 
 def _plain(value: object) -> str:
     if isinstance(value, dict):
-        return "; ".join(f"{key.replace('_', ' ')} {_plain(item)}" for key, item in value.items() if item is not None)
+        items = [f"{key.replace('_', ' ')} {_plain(item)}" for key, item in value.items() if item is not None]
+        return "; ".join(items) or "none"
     if isinstance(value, list | tuple):
         return ", ".join(map(_plain, value)) or "none"
     if isinstance(value, str) and value.endswith("B/s"):

@@ -17,8 +17,16 @@ from rich.text import Text
 from airflow_backup_guard.cli.answer import duration
 from airflow_backup_guard.core.pace import PaceState
 from airflow_backup_guard.core.units import Rate, Size
+from airflow_backup_guard.engine.command import CommandProgress
 from airflow_backup_guard.engine.copy import Progress
-from airflow_backup_guard.engine.progress import ProgressLog, describe_late
+from airflow_backup_guard.engine.progress import (
+    BytesLog,
+    CommandProgressLog,
+    ProgressLog,
+    describe_command,
+    describe_late,
+)
+from airflow_backup_guard.engine.throttle import Phase
 
 _LINE_SECONDS = 15.0
 _REDRAW_SECONDS = 0.1
@@ -51,23 +59,32 @@ def copy_progress(checkpoint: str) -> Iterator[Callable[[Progress], None]]:
 
 
 @contextmanager
+def command_progress() -> Iterator[tuple[Callable[[CommandProgress], None], Callable[[str], None]]]:
+    """Shows a guarded command: what it is held to, and the lines of its log, which stay."""
+    if not _in_terminal():
+        yield CommandProgressLog(_write_line), lambda line: print(line, file=sys.stderr, flush=True)
+        return
+    with _Bar("starting", "measuring the load of the database") as bar:
+
+        def show(progress: CommandProgress) -> None:
+            state = {Phase.BEFORE: "starting", Phase.AFTER: "finishing"}.get(progress.phase, progress.pace.state.value)
+            note = "measuring the load of the database"
+            if progress.phase is Phase.DURING:
+                held = "" if progress.pace.state is PaceState.RUNNING else f": {progress.pace.reason}"
+                note = f"{describe_command(progress)}{held}"
+            bar.show(state, progress.done, 0, note)
+
+        yield show, lambda line: bar.console.print(Text.from_ansi(line), soft_wrap=True)
+
+
+@contextmanager
 def byte_progress(doing: str) -> Iterator[Callable[[int, int], None]]:
     """Shows any other work on bytes that are done, of bytes that there are."""
     if _in_terminal():
         with _Bar(doing) as bar:
             yield lambda done, total: bar.show(doing, done, total)
         return
-    began = last = time.monotonic()
-
-    def write(done: int, total: int) -> None:
-        nonlocal last
-        now = time.monotonic()
-        if now - last >= _LINE_SECONDS and done:
-            last = now
-            left = duration(max(total - done, 0) * (now - began) / done)
-            _write_line(f"{doing}: {Size(done)} of {Size(total)} at {Rate(done / (now - began))}, about {left} left")
-
-    yield write
+    yield BytesLog(doing, _write_line)
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from airflow_backup_guard.core.backup import BackupRecord, Cluster, dump_plain
+from airflow_backup_guard.core.backup import BackupRecord, dump_plain
 
 
 def summary(record: BackupRecord, *, parts: bool = False) -> dict[str, Any]:
@@ -22,6 +22,6 @@ def summary(record: BackupRecord, *, parts: bool = False) -> dict[str, Any]:
     }
 
 
-def version(cluster: Cluster) -> str:
-    """``18.6``."""
-    return f"{cluster.major}.{cluster.server_version % 10000}"
+def version(server_version: int) -> str:
+    """``18.6`` for 180006."""
+    return f"{server_version // 10000}.{server_version % 10000}"

@@ -13,7 +13,8 @@ import attrs
 
 from airflow_backup_guard.cli.errors import WrongUse
 from airflow_backup_guard.core.plan import BackupPlan
-from airflow_backup_guard.errors import InvalidPlan
+from airflow_backup_guard.engine.identities import read_identities
+from airflow_backup_guard.errors import InvalidPlan, RestoreRefused
 from airflow_backup_guard.postgres.connection import parse_conninfo
 
 if sys.version_info >= (3, 11):
@@ -26,6 +27,7 @@ LOAD_DSN = "BACKUP_GUARD_LOAD_DSN"
 REPOSITORY = "BACKUP_GUARD_REPOSITORY"
 DEFAULT_NAME = "default"
 _CONNECTION = {"connection": "command-line"}  # a plan names one of Airflow's, and here is --dsn
+_NOWHERE = "file:///nowhere"  # a plan names a repository, and nothing is opened there
 _DEFAULTS = {**_CONNECTION, "name": DEFAULT_NAME, "calendar": {"windows": "daily 00:00-24:00", "tz": "UTC"}}
 _OPTIONS = {
     "repository": "repository",
@@ -78,6 +80,15 @@ def plan_with_load(arguments: argparse.Namespace) -> tuple[BackupPlan, str | Non
     return found, load
 
 
+def plan_and_repository(arguments: argparse.Namespace) -> tuple[BackupPlan, str | None, str | None]:
+    """The plan, the URL of its repository if one is named anywhere, and :func:`load_dsn`."""
+    nowhere = arguments.plan is None and not (arguments.repository or os.environ.get(REPOSITORY))
+    if nowhere:
+        arguments.repository = _NOWHERE
+    found, load = plan_with_load(arguments)
+    return found, None if nowhere else found.repository, load
+
+
 def plan(arguments: argparse.Namespace) -> BackupPlan:
     """The plan file with the options laid over it, or a plan made of the options alone."""
     options = {
@@ -110,17 +121,19 @@ def identities(path: Path | None) -> tuple[str, ...]:
     """The age secret keys in a file as ``age-keygen`` writes it."""
     if path is None:
         return ()
-    lines = [line.strip() for line in _read(path, "--identity").splitlines()]
-    keys = {number: line for number, line in enumerate(lines, 1) if line and not line.startswith("#")}
-    for number, key in keys.items():
-        if not key.startswith("AGE-SECRET-KEY-1"):
-            raise WrongUse(
-                f"{path}, line {number} is no age secret key.",
-                remedy="Each line is a key that starts with AGE-SECRET-KEY-1, a comment after #, or empty.",
-            )
-    if not keys:
-        raise WrongUse(f"{path} has no age secret key in it.", remedy="Give a file as age-keygen writes it.")
-    return tuple(keys.values())
+    try:
+        return read_identities(path)
+    except RestoreRefused as error:
+        raise WrongUse(error.message, remedy=error.remedy) from error
+
+
+def read_toml(path: Path, option: str) -> dict[str, Any]:
+    """The content of a TOML file that ``option`` names."""
+    try:
+        values: dict[str, Any] = tomllib.loads(_read(path, option))
+        return values
+    except tomllib.TOMLDecodeError as error:
+        raise WrongUse(f"{path} is not TOML: {error}.", remedy=f"Correct {option}; see --help.") from error
 
 
 def _read_toml(path: Path) -> tuple[str, dict[str, Any]]:

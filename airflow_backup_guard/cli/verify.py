@@ -5,56 +5,162 @@ from __future__ import annotations
 import argparse
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from datetime import timedelta
+from typing import Any
 
 from rich.console import RenderableType
 from rich.text import Text
 
 from airflow_backup_guard.cli import settings
-from airflow_backup_guard.cli.answer import Answer, duration, lines, word
+from airflow_backup_guard.cli.answer import Answer, Column, FittingTable, duration, lines, word
 from airflow_backup_guard.cli.check import check_rows
+from airflow_backup_guard.cli.errors import WrongUse
 from airflow_backup_guard.cli.progress import byte_progress
 from airflow_backup_guard.cli.signals import stop_on_signals
-from airflow_backup_guard.core.backup import dump_plain, parts_prefix
-from airflow_backup_guard.core.units import Size
-from airflow_backup_guard.core.verification import ObjectState, ObjectVerdict, Verdict
+from airflow_backup_guard.core.backup import BackupRecord, dump_plain, parts_prefix
+from airflow_backup_guard.core.check import CheckStatus
+from airflow_backup_guard.core.units import Rate, Size, parse_duration
+from airflow_backup_guard.core.verification import Level, ObjectState, ObjectVerdict, Verdict, Verification
 from airflow_backup_guard.engine import catalog
+from airflow_backup_guard.engine.stop import Stop
 from airflow_backup_guard.engine.verify import verify
+from airflow_backup_guard.errors import BackupDamaged, BackupGuardError, ObjectMissing, RestoreRefused
+from airflow_backup_guard.repository.base import Repository
 from airflow_backup_guard.repository.open import open_repository
 
 _MOST_OBJECTS = 10
 _MEANINGS = {
     Verdict.VERIFIED: "verified: every byte is as it was written, and every file as PostgreSQL's manifest says.",
-    Verdict.READABLE: "readable: every byte is as it was written. To look inside, give --identity FILE.",
+    Verdict.READABLE: "readable: every byte is as it was written.",
     Verdict.DAMAGED: "DAMAGED: do not rely on it.",
-    Verdict.UNKNOWN: "of unknown state: not all of it could be looked at, so do not rely on it.",
+    Verdict.UNKNOWN: "of unknown state: not all of it was read, so do not rely on it.",
 }
 
 
 def run(arguments: argparse.Namespace) -> Answer:
-    """Read one backup whole."""
+    """Verify one backup, or all."""
+    if arguments.all == (arguments.backup_id is not None):
+        raise WrongUse("Which backup?", remedy='Give an id as "backup-guard list" shows it, "latest", or --all.')
     plan = settings.plan(arguments)
-    identities = settings.identities(arguments.identity)
     repository = open_repository(plan.repository)
-    record = catalog.find(repository, arguments.backup_id, settings.plan_name(arguments, plan))
-    with stop_on_signals() as stop, byte_progress("verifying") as show:
-        result = verify(record, repository, identities=identities, stop=stop, on_progress=show)
+    name = settings.plan_name(arguments, plan)
+    options: dict[str, Any] = {
+        "level": Level(arguments.wanted_level),
+        "max_age": None if arguments.full else parse_duration(arguments.max_age, "--max-age"),
+        "max_rate": Rate.parse(arguments.read_rate, "--max-rate") if arguments.read_rate else None,
+        "identities": settings.identities(arguments.identity),
+    }
+    with stop_on_signals() as stop:
+        if arguments.all:
+            return _all(repository, name, stop, options)
+        return _one(catalog.find(repository, arguments.backup_id, name), repository, stop, options)
+
+
+def _one(record: BackupRecord, repository: Repository, stop: Stop, options: dict[str, Any]) -> Answer:
+    with byte_progress("verifying") as show:
+        result = verify(record, repository, stop=stop, on_progress=show, **options)
     states = Counter(o.state.value for o in result.objects)
     text: list[RenderableType] = [
-        f"Backup {record.backup_id} of plan {record.plan_name} is {_MEANINGS[result.verdict]}",
+        f"Backup {record.backup_id} of plan {record.plan_name} is {_meaning(result)}",
+        "",
+        lines(level_rows(result)),
         "",
         lines(
             [
-                ["read", f"{Size(result.bytes_read)} in {duration(result.seconds)}"],
+                ["read", f"{Size(result.bytes_read)} in {duration(result.seconds)}{_not_again(record, result)}"],
                 ["objects", ", ".join(f"{count} {state}" for state, count in states.items())],
-                ["files", f"{result.files} as the manifest says"],
             ]
         ),
         "",
         *_object_rows(result.objects, parts_prefix(record.plan_name, record.backup_id)),
         lines(check_rows(result.checks)),
     ]
-    document = {**dump_plain(result), "plan_name": record.plan_name, "problems": result.problems}
-    return Answer(document, text, result.verdict is Verdict.VERIFIED)
+    return Answer(_document(record, result), text, _is_good(result, options["level"]))
+
+
+def _all(repository: Repository, name: str | None, stop: Stop, options: dict[str, Any]) -> Answer:
+    results: list[tuple[BackupRecord, Verification]] = []
+    unreadable: list[BackupGuardError] = []
+    found = list(catalog.ids(repository, name))
+    for number, (plan, backup_id) in enumerate(found, 1):
+        try:
+            record = catalog.record_of(repository, plan, backup_id)
+        except ObjectMissing:
+            continue  # somebody removed it just now
+        except BackupDamaged as error:
+            unreadable.append(error)
+            continue
+        with byte_progress(f"verifying {number}/{len(found)}") as show:
+            try:
+                results.append((record, verify(record, repository, stop=stop, on_progress=show, **options)))
+            except RestoreRefused as error:
+                unreadable.append(error)  # each backup may have been encrypted to other keys
+    wrong = [(record, result) for record, result in results if not _is_good(result, options["level"])]
+    text: list[RenderableType] = [_table(results) if results else f"{repository.url} has no backup to verify."]
+    for record, result in wrong:
+        text += ["", f"Backup {record.backup_id} of plan {record.plan_name}:"]
+        text.append(lines([problem] for problem in result.problems[:_MOST_OBJECTS] or ["not all of it was read"]))
+    if unreadable:
+        text += ["", "Unreadable:", lines([Text.assemble(e.message, (f"\n{e.remedy}", "dim"))] for e in unreadable)]
+    document = {
+        "repository": repository.url,
+        "verifications": [_document(record, result) for record, result in results],
+        "unreadable": [{"message": error.message, "remedy": error.remedy} for error in unreadable],
+    }
+    return Answer(document, text, not wrong and not unreadable)
+
+
+def level_rows(result: Verification) -> Iterator[list[RenderableType]]:
+    """A row for each level: its state, how that is known, and since when."""
+    known = {found.level: found for found in result.evidence}
+    for level in Level:
+        if found := known.get(level):
+            known_since = found.status is CheckStatus.OK and level is not Level.STORED
+            since = f" ({found.at:%Y-%m-%d %H:%M} UTC)" if known_since else ""
+            yield [level.value, word(found.status.value), found.detail + since]
+        elif level is Level.RESTORED:
+            yield [level.value, word("unknown"), "no drill has restored it yet"]
+
+
+def _is_good(result: Verification, wanted: Level) -> bool:
+    return result.verdict is not Verdict.DAMAGED and result.reaches(wanted)
+
+
+def _meaning(result: Verification) -> str:
+    if any(found.state is ObjectState.LOCKED for found in result.objects) and result.verdict is Verdict.READABLE:
+        return f"{_MEANINGS[Verdict.READABLE]} To look inside, give --identity FILE."
+    if result.verdict is Verdict.UNKNOWN and result.level is Level.STORED:
+        return "stored: every object is there, of the size that was written. It was not read."
+    return _MEANINGS[result.verdict]
+
+
+def _not_again(record: BackupRecord, result: Verification) -> str:
+    if result.bytes_read >= record.stored_size or result.read_at is None:
+        return ""
+    age = duration(max((result.verified_at - result.read_at) / timedelta(seconds=1), 0))
+    return f"; the oldest reading is {age} old, and --full reads all of it again"
+
+
+def _document(record: BackupRecord, result: Verification) -> dict[str, Any]:
+    return {
+        **dump_plain(result),
+        "plan_name": record.plan_name,
+        "level": result.level.value if result.level else None,
+        "problems": result.problems,
+    }
+
+
+def _table(results: Sequence[tuple[BackupRecord, Verification]]) -> FittingTable:
+    return FittingTable(
+        [
+            Column("BACKUP", [record.backup_id for record, _ in results]),
+            Column("PLAN", [record.plan_name for record, _ in results], rank=3),
+            Column("VERDICT", [result.verdict.value for _, result in results]),
+            Column("LEVEL", [result.level.value if result.level else "none" for _, result in results], rank=1),
+            Column("STORED", [str(Size(record.stored_size)) for record, _ in results], rank=4, right=True),
+            Column("READ", [str(Size(result.bytes_read)) for _, result in results], rank=2, right=True),
+        ]
+    )
 
 
 def _object_rows(objects: Sequence[ObjectVerdict], prefix: str) -> Iterator[RenderableType]:

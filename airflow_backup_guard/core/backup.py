@@ -6,8 +6,14 @@ Keys below a repository's root::
     attempts/<plan>/<backup_id>.json       written by the snapshot, removed once the record is there
     backups/<plan>/<backup_id>/…           the archives, backup_manifest, WAL and telemetry
     verifications/<plan>/<backup_id>.json  the latest verification
+    drills/<plan>/<backup_id>.json         the latest restore drill; see :mod:`.drill`
+    holds/<plan>/<backup_id>.json          a person's word that it stays; see :mod:`.holds`
+    expiring/<plan>/<backup_id>.json       while it is being removed; see :mod:`.expiry`
+    catalog/<plan>.json                    what listings remember; see :mod:`.catalog`
     load/<plan>/…                          the load over months; see :mod:`.load_history`
     control/<plan>/<backup_id>/…           orders to a copy that runs; see :mod:`.control`
+    audits/<plan>/<number>.json            audits; see :mod:`.audit.document`
+    rogues/<plan>/<id>.json                evidence of a backup that nobody guards
 
 Kinds come first so that one listing of a short prefix finds every backup of every plan.
 """
@@ -257,9 +263,13 @@ def parts_prefix(plan: str, backup_id: str) -> str:
     return f"backups/{plan}/{backup_id}/"
 
 
+VERIFICATIONS = "verifications/"
+"""Where the latest verifications of all plans lie."""
+
+
 def verification_key(plan: str, backup_id: str) -> str:
     """Where the latest verification of one backup lies."""
-    return f"verifications/{plan}/{backup_id}.json"
+    return f"{VERIFICATIONS}{plan}/{backup_id}.json"
 
 
 def dump(value: Any) -> bytes:

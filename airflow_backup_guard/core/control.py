@@ -1,4 +1,5 @@
-"""Orders to a copy that runs: pause, resume, limit, stop; which of them are in force, and the pace that obeys them.
+"""Orders to a copy, or a guarded command, that runs: pause, resume, limit, stop; which are in force, and the pace that
+obeys them.
 
 Keys below a repository's root::
 
@@ -11,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import Enum
+from typing import Any, Protocol
 
 from airflow_backup_guard.core.pace import Pace, PaceState
 from airflow_backup_guard.core.units import Rate
@@ -65,6 +67,19 @@ class Order:
             Action.STOP: "stopped",
         }
         return f"{done[self.action]} by {self.origin}"
+
+
+class Controlled(Protocol):
+    """What orders are given to: the snapshot of a copy, or the receipt of a guarded command."""
+
+    @property
+    def backup_id(self) -> str: ...
+
+    @property
+    def plan_name(self) -> str: ...
+
+    @property
+    def plan(self) -> dict[str, Any]: ...
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -79,3 +80,16 @@ class LogRhythm:
     def after(self, reading: GateReading, now: datetime) -> LogRhythm:
         """The state once it was written."""
         return LogRhythm(now, reading.assessment.level)
+
+
+def levels_since(
+    before: Mapping[str, Any], findings: Iterable[Mapping[str, Any]], now: datetime
+) -> dict[str, list[str]]:
+    """Each signal's level and since when it is that, as ``[level, ISO time]``; ``before`` is the same of the look
+    before."""
+    levels = {}
+    for found in findings:
+        name, level = found["signal"], found["level"]
+        known = before.get(name)
+        levels[name] = list(known) if known and known[0] == level else [level, now.isoformat(timespec="seconds")]
+    return levels

@@ -127,10 +127,15 @@ class Finding:
 
 @dataclass(frozen=True)
 class Assessment:
-    """The verdict over one sample: the worst level, and every signal's finding, the worst first."""
+    """The verdict over one sample: the worst level, and every signal's finding, the worst first.
+
+    ``sample`` and ``baseline`` are what it is the verdict over.
+    """
 
     level: LoadLevel
     findings: tuple[Finding, ...]
+    sample: LoadSample = field(repr=False, compare=False)
+    baseline: Mapping[str, float] = field(default_factory=dict, repr=False, compare=False)
 
     def __str__(self) -> str:
         limited = [str(finding) for finding in self.findings if finding.limit is not None]
@@ -179,7 +184,7 @@ def assess(sample: LoadSample, limits: LoadLimits, baseline: Mapping[str, float]
     held = limits_for(limits, sample.absent)
     findings = [_find(sample, name, limit, baseline or {}) for name, limit in held]
     findings.sort(key=lambda finding: (-finding.level.severity, finding.limit is None))
-    return Assessment(findings[0].level, tuple(findings))
+    return Assessment(findings[0].level, tuple(findings), sample, baseline or {})
 
 
 def baseline_of(samples: Iterable[LoadSample]) -> dict[str, float]:

@@ -10,17 +10,21 @@ from typing import Any, Literal, TypeVar
 
 import attrs
 
+from airflow_backup_guard.core.alert_rules import AlertRules
 from airflow_backup_guard.core.calendar import OffPeakCalendar
+from airflow_backup_guard.core.drill_policy import DrillPolicy
 from airflow_backup_guard.core.load import LoadLimits
 from airflow_backup_guard.core.repository_url import parse_repository_url
+from airflow_backup_guard.core.retention import RetentionPolicy
 from airflow_backup_guard.core.units import Rate, Size, format_duration, parse_duration
+from airflow_backup_guard.core.watchdog import WatchdogPolicy
 from airflow_backup_guard.errors import InvalidPlan
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}", re.ASCII)
 _LOWEST_RATE = Rate.parse("32kB/s")  # the least that BASE_BACKUP's own MAX_RATE takes
 _HIGHEST_RATE = Rate.parse("1GiB/s")  # the most that it takes
 _LEAST_RETAINED_WAL = Size.parse("64MB")
-_LONGEST_RPO = timedelta(days=3660)
+_LONGEST_OBJECTIVE = timedelta(days=3660)
 _ANY_YEAR = (datetime(2001, 1, 1, tzinfo=timezone.utc), datetime(2002, 1, 1, tzinfo=timezone.utc))
 
 FORECAST: Literal["forecast"] = "forecast"
@@ -54,6 +58,24 @@ def _limits(value: Any) -> LoadLimits:
     return value
 
 
+def _alerts(value: Any) -> AlertRules:
+    if not isinstance(value, AlertRules):
+        raise InvalidPlan("alerts", value, "AlertRules(channels=[AlertChannel(…)])")
+    return value
+
+
+def _retention(value: Any) -> RetentionPolicy:
+    if not isinstance(value, RetentionPolicy):
+        raise InvalidPlan("retention", value, 'RetentionPolicy(keep_daily=7, keep_weekly=4, min_age="3d")')
+    return value
+
+
+def _drill(value: Any) -> DrillPolicy:
+    if not isinstance(value, DrillPolicy):
+        raise InvalidPlan("drill", value, 'DrillPolicy(amcheck="full", extensions=["postgis"])')
+    return value
+
+
 def _quiet_for(value: Any) -> timedelta:
     return parse_duration(value, "quiet_for")
 
@@ -62,11 +84,19 @@ def _min_remaining(value: Any) -> timedelta | Literal["forecast"] | None:
     return value if value is None or value == FORECAST else parse_duration(value, "min_remaining")
 
 
+def _objective(field: str, value: Any) -> timedelta | None:
+    objective = None if value is None else parse_duration(value, field)
+    if objective is not None and not timedelta(0) < objective <= _LONGEST_OBJECTIVE:
+        raise InvalidPlan(field, value, f"a duration above zero, up to {format_duration(_LONGEST_OBJECTIVE)}")
+    return objective
+
+
 def _rpo(value: Any) -> timedelta | None:
-    rpo = None if value is None else parse_duration(value, "rpo")
-    if rpo is not None and not timedelta(0) < rpo <= _LONGEST_RPO:
-        raise InvalidPlan("rpo", value, f"a duration above zero, up to {format_duration(_LONGEST_RPO)}")
-    return rpo
+    return _objective("rpo", value)
+
+
+def _rto(value: Any) -> timedelta | None:
+    return _objective("rto", value)
 
 
 def _max_pause(value: Any) -> timedelta:
@@ -138,6 +168,12 @@ def _recipients(value: Any) -> tuple[str, ...]:
     return keys
 
 
+def _watchdog(value: Any) -> WatchdogPolicy:
+    if not isinstance(value, WatchdogPolicy):
+        raise InvalidPlan("watchdog", value, 'WatchdogPolicy(policy="alert", allow=[AllowRule(user="backup")])')
+    return value
+
+
 @attrs.frozen(kw_only=True)
 class BackupPlan:
     """A plan for one cluster. Every value is checked when it is made; raises :class:`InvalidPlan`.
@@ -157,6 +193,7 @@ class BackupPlan:
     :param quiet_for: how long the load must stay below its limits before the gate opens
     :param rpo: how old the last verified backup may become (recovery point objective). A gate that waits for the load
         warns as it draws near, then alerts
+    :param rto: how long a restore may take until the database answers (recovery time objective); drills measure it
     :param when_starved: once the load has not dropped in time for the RPO, the gate goes on waiting (``"wait"``), opens
         for a copy at ``min_rate`` (``"go_at_floor"``) or fails (``"fail"``)
     :param max_rate: the most a copy reads from the database, as ``"100MB/s"``
@@ -172,6 +209,10 @@ class BackupPlan:
     :param checkpoint: ``"spread"`` waits for a gentle checkpoint, ``"fast"`` forces one and its burst of I/O
     :param compression_level: of zstd, 1 (fast) to 19 (small)
     :param recipients: age public keys that backups are encrypted to; needs the extra ``age``
+    :param alerts: whom to tell of what, and how soon
+    :param retention: which backups are kept; without it, none expires
+    :param watchdog: which backups of others are allowed, and what becomes of those that are not
+    :param drill: what a restore drill looks at, and what it may use
     """
 
     name: str = attrs.field()
@@ -184,6 +225,7 @@ class BackupPlan:
     limits: LoadLimits = attrs.field(factory=LoadLimits, converter=_limits)
     quiet_for: timedelta = attrs.field(default=timedelta(seconds=30), converter=_quiet_for)
     rpo: timedelta | None = attrs.field(default=None, converter=_rpo)
+    rto: timedelta | None = attrs.field(default=None, converter=_rto)
     when_starved: WhenStarved = attrs.field(default=WhenStarved.WAIT, converter=_when_starved)
     max_rate: Rate = attrs.field(default=Rate.parse("100MB/s"), converter=_max_rate)
     min_rate: Rate = attrs.field(default=Rate.parse("1MB/s"), converter=_min_rate)
@@ -195,6 +237,10 @@ class BackupPlan:
     checkpoint: str = attrs.field(default="spread")
     compression_level: int = attrs.field(default=3)
     recipients: tuple[str, ...] = attrs.field(default=(), converter=_recipients)
+    alerts: AlertRules = attrs.field(factory=AlertRules, converter=_alerts)
+    retention: RetentionPolicy = attrs.field(factory=RetentionPolicy, converter=_retention)
+    watchdog: WatchdogPolicy = attrs.field(factory=WatchdogPolicy, converter=_watchdog)
+    drill: DrillPolicy = attrs.field(factory=DrillPolicy, converter=_drill)
 
     @name.validator
     def _check_name(self, attribute: Any, value: Any) -> None:
@@ -257,6 +303,7 @@ class BackupPlan:
             "when_late": self.when_late.value,
             "quiet_for": format_duration(self.quiet_for),
             "rpo": _duration_text(self.rpo),
+            "rto": _duration_text(self.rto),
             "when_starved": self.when_starved.value,
             "at_window_end": self.at_window_end.value,
             "max_pause": format_duration(self.max_pause),
@@ -265,6 +312,10 @@ class BackupPlan:
             "max_rate": f"{int(self.max_rate)}B/s",
             "min_rate": f"{int(self.min_rate)}B/s",
             "recipients": list(self.recipients),
+            "alerts": self.alerts.to_dict(),
+            "retention": self.retention.to_dict(),
+            "watchdog": self.watchdog.to_dict(),
+            "drill": self.drill.to_dict(),
         }
 
     @classmethod
@@ -284,6 +335,14 @@ class BackupPlan:
         arguments["calendar"] = OffPeakCalendar.from_dict(values["calendar"])
         if "limits" in values:
             arguments["limits"] = LoadLimits.from_dict(values["limits"])
+        if "alerts" in values:
+            arguments["alerts"] = AlertRules.from_dict(values["alerts"])
+        if "retention" in values:
+            arguments["retention"] = RetentionPolicy.from_dict(values["retention"])
+        if "watchdog" in values:
+            arguments["watchdog"] = WatchdogPolicy.from_dict(values["watchdog"])
+        if "drill" in values:
+            arguments["drill"] = DrillPolicy.from_dict(values["drill"])
         return cls(**arguments)
 
 

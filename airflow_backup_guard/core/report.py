@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from airflow_backup_guard.core.backup import BackupRecord, Latency
+from airflow_backup_guard.core.backup import BackupRecord, Impact, Latency
 from airflow_backup_guard.core.units import Rate, Size, whole_seconds
 from airflow_backup_guard.core.verification import Verification
 
@@ -55,26 +55,30 @@ class BackupReport:
 
 def record_lines(record: BackupRecord) -> Iterator[tuple[str, str]]:
     """What one backup's record says."""
-    impact = record.impact
     yield "database", f"{Size(record.database_size)}, PostgreSQL {record.snapshot.cluster.major}"
     yield "stored", f"{Size(record.stored_size)} in {len(record.parts)} objects"
     whole, checkpoint = (timedelta(seconds=seconds) for seconds in (record.seconds, record.checkpoint_seconds))
     yield "duration", f"{whole_seconds(whole, least=1)}, {whole_seconds(checkpoint, least=1)} of it for a checkpoint"
     yield "rate", f"{Rate(record.rate)}"
+    yield from impact_lines(record.impact, of_standby=record.snapshot.standby)
+    yield "WAL", f"{record.start_lsn} to {record.end_lsn} on timeline {record.timeline}"
+    for warning in record.snapshot.warnings:
+        yield "warning", warning
+
+
+def impact_lines(impact: Impact, *, of_standby: bool = False) -> Iterator[tuple[str, str]]:
+    """What the application felt, and what was done about it."""
     yield "throttled", f"{impact.seconds_throttled:.1f} s slowed down, {impact.seconds_paused:.1f} s paused"
     for pause in impact.pauses:
         yield "", f"paused {pause.seconds:.1f} s at {pause.began_at:%H:%M:%S} UTC: {pause.reason}"
     if impact.seconds_at:
         levels = ", ".join(f"{level} {seconds:.0f} s" for level, seconds in impact.seconds_at.items())
         yield "load", levels
-    timed = "reads" if record.snapshot.standby else "commits"
+    timed = "reads" if of_standby else "commits"
     for name, latency in (("before", impact.before), ("during", impact.during), ("after", impact.after)):
         yield f"{timed} {name}", _latency(latency)
     if impact.tax is not None:
         yield "tax", f"{timed} took {impact.tax:.2f} times as long at p95 as before"
-    yield "WAL", f"{record.start_lsn} to {record.end_lsn} on timeline {record.timeline}"
-    for warning in record.snapshot.warnings:
-        yield "warning", warning
 
 
 def _latency(latency: Latency) -> str:

@@ -11,11 +11,12 @@ from urllib.parse import unquote, urlsplit
 from airflow_backup_guard.errors import InvalidPlan
 
 ALLOWED = (
-    '"file:///absolute/path", "s3://bucket/prefix" or "s3://connection_id@bucket/prefix", '
-    'without password, query, fragment, "." or ".." in it'
+    '"file:///absolute/path", "s3://bucket/prefix" or "s3://connection_id@bucket/prefix", the last two maybe with '
+    '"?kms_key=" and the id, alias or ARN of a key of AWS KMS; no password, other query, fragment, "." or ".." in it'
 )
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,61}[A-Za-z0-9]", re.ASCII)
 _CONNECTION = re.compile(r"[\w.-]+")
+_KMS_KEY = re.compile(r"kms_key=([A-Za-z0-9:/_-]+)", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -23,18 +24,22 @@ class RepositoryURL:
     """The parts of a repository's URL.
 
     ``path`` is absolute for ``file`` and the prefix of all keys for ``s3``, without slashes at its ends,
-    maybe empty. ``bucket`` and ``connection_id`` belong to ``s3``; without a connection id, boto3's own chain
-    of credentials applies.
+    maybe empty. The others belong to ``s3``: without a connection id, boto3's own chain of credentials applies;
+    without ``kms_key``, objects are encrypted as the bucket's default says.
     """
 
     scheme: Literal["file", "s3"]
     path: str
     bucket: str = ""
     connection_id: str | None = None
+    kms_key: str | None = None
 
 
 def parse_repository_url(url: str, field: str = "repository") -> RepositoryURL:
-    """Read a URL such as ``s3://aws_default@bucket/prefix``; raises :class:`InvalidPlan` naming ``field``."""
+    """Read a URL such as ``s3://aws_default@bucket/prefix?kms_key=alias/backups``.
+
+    Raises :class:`InvalidPlan` naming ``field``.
+    """
     try:
         parsed = _parse(url)
     except (ValueError, AttributeError, TypeError):
@@ -47,7 +52,11 @@ def parse_repository_url(url: str, field: str = "repository") -> RepositoryURL:
 
 
 def _parse(url: str) -> RepositoryURL | None:
-    if not url.isprintable() or set(url) & set("?#\\ "):
+    url, asked, query = url.partition("?")
+    if not url.isprintable() or set(url) & set("#\\ "):
+        return None
+    key = _KMS_KEY.fullmatch(query)
+    if asked and (key is None or not url.startswith("s3:")):
         return None
     parts = urlsplit(url)
     segments = [unquote(segment) if parts.scheme == "file" else segment for segment in parts.path.split("/")]
@@ -58,5 +67,5 @@ def _parse(url: str) -> RepositoryURL | None:
         return RepositoryURL("file", str(PurePosixPath("/", *names)))
     connection, at, bucket = parts.netloc.rpartition("@")
     if parts.scheme == "s3" and _BUCKET.fullmatch(bucket) and (not at or _CONNECTION.fullmatch(connection)):
-        return RepositoryURL("s3", "/".join(names), bucket, connection or None)
+        return RepositoryURL("s3", "/".join(names), bucket, connection or None, key[1] if key else None)
     return None

@@ -17,6 +17,11 @@ _FEWEST_SAMPLES = 3
 # What a copy set in motion (writes that the kernel holds, a queue at the disk) takes a moment to go away.
 _SETTLE_SECONDS = 1.0
 _MEASURE_SECONDS = 2.5
+# A copy that has been at its floor for so long makes way already: what it measures there is the baseline. Else it would
+# take an application that became busier for its own harm, and stay there until the next refresh.
+_REST_SECONDS = 5.0
+# Nobody asks for so long only while critical load keeps the copy paused, and what commits take then is no baseline.
+_UNASKED_SECONDS = 2.0
 # A few dozen commits make a rough baseline: it is measured again soon at first, and then more and more seldom.
 _REFRESH_SECONDS = (15.0, 30.0, 45.0)
 # Commits that are faster than without a copy mean that the application does less now than when that was measured.
@@ -41,6 +46,7 @@ class Strain:
         self._refreshed_at: float | None = None
         self._refreshes = 0
         self._refreshing_since: float | None = None
+        self._asked_at: float | None = None
 
     @property
     def baseline(self) -> float | None:
@@ -74,13 +80,20 @@ class Strain:
         return (_typical(recent) + _UNFELT_SECONDS) / (baseline + _UNFELT_SECONDS)
 
     def make_way(self, now: float) -> bool:
-        """True while the copy shall stay at its floor, for the baseline to be measured anew."""
+        """True while the copy shall stay at its floor, for the baseline to be measured anew. To be asked at every
+        sample of a copy that is not paused for its load."""
         if self._refreshed_at is None:
             return False
+        if self._asked_at is not None and now - self._asked_at > _UNASKED_SECONDS:
+            self._out_of_the_way_since = None
+            self._new.clear()
+        self._asked_at = now
         if self._refreshing_since is None and self._is_due(now - self._refreshed_at, self.value(now)):
             self._refreshing_since = now
-        if self._refreshing_since is not None and now - self._refreshing_since >= _MEASURE_SECONDS:
-            self._refreshes = min(self._refreshes + 1, len(_REFRESH_SECONDS) - 1)
+        measured = self._refreshing_since is not None and now - self._refreshing_since >= _MEASURE_SECONDS
+        if measured or self._is_at_rest(now, self._refreshed_at):
+            # What sent the copy to its floor may have passed already, so that its rest is no reason to measure seldom.
+            self._refreshes = min(self._refreshes + 1, len(_REFRESH_SECONDS) - 1) if measured else 0
             self._renew()
             self._refreshing_since, self._refreshed_at = None, now
         return self._refreshing_since is not None
@@ -88,6 +101,10 @@ class Strain:
     def _is_due(self, age: float, strain: float | None) -> bool:
         outdated = strain is None or strain < _OUTDATED_STRAIN
         return age >= (_REFRESH_AT_MOST_EVERY_SECONDS if outdated else _REFRESH_SECONDS[self._refreshes])
+
+    def _is_at_rest(self, now: float, refreshed_at: float) -> bool:
+        since = self._out_of_the_way_since
+        return since is not None and now - max(since, refreshed_at) >= _REST_SECONDS
 
     def _renew(self) -> None:
         baseline = self.baseline

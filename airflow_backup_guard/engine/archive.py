@@ -25,9 +25,14 @@ class Readable(Protocol):
         """At most ``size`` bytes."""
 
 
-class _Digest(Protocol):
-    def update(self, data: bytes) -> None: ...
-    def hexdigest(self) -> str: ...
+class Digest(Protocol):
+    """A checksum that grows with what it is given."""
+
+    def update(self, data: bytes, /) -> None:
+        """Take in ``data``, too."""
+
+    def hexdigest(self) -> str:
+        """Of all so far, as the manifest writes it."""
 
 
 @dataclass(frozen=True)
@@ -89,13 +94,12 @@ class ArchiveReader:
     def finish(self, archives: set[str]) -> None:
         """Once all members of ``archives`` were read: whatever the manifest has beyond them is a problem, too."""
         for path in self._manifest.files.keys() - self._seen:
-            owner = path.split("/", 2)[1] if path.startswith("pg_tblspc/") else "base"
-            if owner in archives:
+            if archive_of(path) in archives:
                 self._tell(path, "is in the manifest, but in no archive")
 
     def _checked(self, path: str, content: IO[bytes]) -> Iterator[bytes]:
         expected = self._manifest.files.get(path)
-        digest = _digest(expected)
+        digest = digest_of(expected)
         size = 0
         for chunk in _chunks(path, content):
             size += len(chunk)
@@ -120,6 +124,11 @@ class ArchiveReader:
         self.problems[path.encode("utf-8", "backslashreplace").decode()] = problem
 
 
+def archive_of(path: str) -> str:
+    """The archive that has a file of the manifest: ``base``, or a tablespace's OID."""
+    return path.split("/", 2)[1] if path.startswith("pg_tblspc/") else "base"
+
+
 def system_identifier(control_file: bytes) -> str:
     """The cluster's identity in ``global/pg_control``: its first eight bytes, in the byte order of the server."""
     return str(int.from_bytes(control_file[:8], "little"))
@@ -141,7 +150,7 @@ class _Crc32c:
     def __init__(self) -> None:
         self._value = 0
 
-    def update(self, data: bytes) -> None:
+    def update(self, data: bytes, /) -> None:
         self._value = google_crc32c.extend(self._value, data)
 
     def hexdigest(self) -> str:
@@ -157,7 +166,8 @@ def _chunks(path: str, content: IO[bytes]) -> Iterator[bytes]:
         raise BackupDamaged(f"The archive ends within {path!r}: {error}.", remedy="Use another backup.") from error
 
 
-def _digest(expected: ManifestFile | None) -> _Digest | None:
+def digest_of(expected: ManifestFile | None) -> Digest | None:
+    """What computes the checksum that a file of the manifest has; None if it has none."""
     if expected is None or expected.algorithm is None:
         return None
     if expected.algorithm == "CRC32C":

@@ -1,4 +1,5 @@
-"""Orders to a copy that runs, through its repository: given from anywhere that reaches it, obeyed within two seconds.
+"""Orders to a copy or a guarded command that runs, through its repository: given from anywhere that reaches it, obeyed
+within two seconds.
 
 An order is an object of its own with a number, created only if that number is free, so that of two orders at once
 neither is lost. The copy looks for new ones about once a second, and answers each with an empty object.
@@ -10,7 +11,7 @@ import logging
 import re
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -19,7 +20,17 @@ from typing import TYPE_CHECKING
 
 from airflow_backup_guard.core import backup
 from airflow_backup_guard.core.backup import Attempt, Snapshot
-from airflow_backup_guard.core.control import CONTROL, OBEYED, Action, Order, Orders, order_key, orders_prefix
+from airflow_backup_guard.core.command import COMMANDS, CommandReceipt, receipt_key
+from airflow_backup_guard.core.control import (
+    CONTROL,
+    OBEYED,
+    Action,
+    Controlled,
+    Order,
+    Orders,
+    order_key,
+    orders_prefix,
+)
 from airflow_backup_guard.core.units import Rate
 from airflow_backup_guard.engine.stop import Stop
 from airflow_backup_guard.errors import (
@@ -39,9 +50,14 @@ if TYPE_CHECKING:
 RUNNING = "running"
 """In place of a backup's id: the one that runs."""
 
+OBEY_SECONDS = 5.0
+"""How long :func:`carry_out` waits for an answer."""
+
 _POLL_SECONDS = 0.75
+_CLEAN_SECONDS = 15.0
 _WAIT_SECONDS = 0.2
 _JOIN_SECONDS = 5.0
+_LAST_COMMANDS = 8
 _READERS = 8  # fewer than the connections that boto3 keeps
 _log = logging.getLogger(__name__)
 
@@ -52,6 +68,20 @@ class Given:
 
     key: str
     order: Order
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of an order after ``seconds``.
+
+    ``obeyed`` is True if a copy obeys it, False if the copy had ended before, None if none has answered: it has yet to
+    begin, its worker is dead, or it cannot read the repository; then the order stays, for whichever reads it first.
+    ``ended``: nothing of the copy is left.
+    """
+
+    obeyed: bool | None
+    ended: bool
+    seconds: float
 
 
 def running(repository: Repository, plan_name: str | None = None) -> list[Snapshot]:
@@ -65,10 +95,25 @@ def running(repository: Repository, plan_name: str | None = None) -> list[Snapsh
     return list(newest.values())
 
 
-def find(repository: Repository, backup_id: str = RUNNING, plan_name: str | None = None) -> Snapshot:
-    """The backup that runs by this id, or the only one that runs; raises :class:`BackupNotRunning`."""
+def running_commands(repository: Repository, plan_name: str | None = None) -> list[CommandReceipt]:
+    """The guarded commands that have begun and not ended, among the last few of each plan."""
+    by_plan: dict[str, list[str]] = {}
+    for info in repository.list(f"{COMMANDS}{plan_name}/" if plan_name else COMMANDS):
+        plan, _, name = info.key.removeprefix(COMMANDS).partition("/")
+        if "/" not in name and name.endswith(".json"):
+            by_plan.setdefault(plan, []).append(info.key)
+    receipts = [_open_command(repository, key) for keys in by_plan.values() for key in keys[-_LAST_COMMANDS:]]
+    return [receipt for receipt in receipts if receipt is not None]
+
+
+def find(repository: Repository, backup_id: str = RUNNING, plan_name: str | None = None) -> Snapshot | CommandReceipt:
+    """The backup or guarded command that runs by this id, or the only one that runs; raises
+    :class:`BackupNotRunning`."""
     if backup_id == RUNNING:
-        candidates = running(repository, plan_name)
+        candidates: list[Snapshot | CommandReceipt] = [
+            *running(repository, plan_name),
+            *running_commands(repository, plan_name),
+        ]
         if len(candidates) == 1:
             return candidates[0]
         what = "several backups run" if candidates else "no backup runs"
@@ -76,17 +121,20 @@ def find(repository: Repository, backup_id: str = RUNNING, plan_name: str | None
     for key in _keys_of_attempts(repository, "attempts/"):
         if key.endswith(f"/{backup_id}.json") and (found := _open_attempt(repository, key)):
             return found
+    for receipt in running_commands(repository, plan_name):
+        if receipt.command_id == backup_id:
+            return receipt
     raise _not_running(repository, f"Backup {backup_id} does not run.", running(repository, plan_name))
 
 
-def give(repository: Repository, snapshot: Snapshot, order: Order) -> Given:
-    """Store an order to the copy of ``snapshot``, which obeys it within two seconds.
+def give(repository: Repository, to: Controlled, order: Order) -> Given:
+    """Store an order to a copy or a command, which obeys it within two seconds.
 
     Raises :class:`InvalidPlan` for a limit that the plan forbids, and :class:`BackupNotRunning` if the copy ended
     meanwhile.
     """
-    plan, backup_id = snapshot.plan_name, snapshot.backup_id
-    _check_limit(order, snapshot)
+    plan, backup_id = to.plan_name, to.backup_id
+    _check_limit(order, to)
     given: Given | None = None
     while given is None:
         names = [info.key.rpartition("/")[2] for info in repository.list(orders_prefix(plan, backup_id))]
@@ -97,7 +145,10 @@ def give(repository: Repository, snapshot: Snapshot, order: Order) -> Given:
         except ObjectExists:
             continue  # somebody else gave an order just now
         given = Given(key, order)
-    if _open_attempt(repository, backup.attempt_key(plan, backup_id)) is None:
+    if not (
+        _open_attempt(repository, backup.attempt_key(plan, backup_id))
+        or _open_command(repository, receipt_key(plan, backup_id))
+    ):
         repository.delete(given.key)
         raise _not_running(repository, f"Backup {backup_id} has just ended.", running(repository))
     return given
@@ -128,9 +179,27 @@ def wait_until_ended(repository: Repository, given: Given, seconds: float) -> bo
     return not ongoing
 
 
-def orders_to(repository: Repository, snapshot: Snapshot) -> Orders:
-    """What is in force for one backup; what cannot be read is left out."""
-    listed = _listed(repository, orders_prefix(snapshot.plan_name, snapshot.backup_id))
+def carry_out(repository: Repository, to: Controlled, order: Order) -> Outcome:
+    """Give an order and wait for its effect; of a stop, until the copy has ended and removed what it stored.
+
+    Raises what :func:`give` raises.
+    """
+    began = time.monotonic()
+    given = give(repository, to, order)
+    obeyed = wait_until_obeyed(repository, given, OBEY_SECONDS)
+    seconds = round(time.monotonic() - began, 1)
+    ended = obeyed is False
+    if obeyed and order.action is Action.STOP:
+        ended = wait_until_ended(repository, given, _CLEAN_SECONDS)
+    elif ended and order.action is Action.STOP:
+        # It was too quick for its answer to be seen, unless it was whole before it read the order.
+        obeyed = not any(repository.list(backup.record_key(to.plan_name, to.backup_id)))
+    return Outcome(obeyed, ended, seconds)
+
+
+def orders_to(repository: Repository, to: Controlled) -> Orders:
+    """What is in force for one backup or command; what cannot be read is left out."""
+    listed = _listed(repository, orders_prefix(to.plan_name, to.backup_id))
     return _in_force(_read(repository, listed)[0])
 
 
@@ -277,8 +346,8 @@ def _keys_beside(repository: Repository, given: Given) -> set[str]:
     return {info.key for info in repository.list(f"{folder}/")}
 
 
-def _check_limit(order: Order, snapshot: Snapshot) -> None:
-    floor, ceiling = (Rate.parse(snapshot.plan[name], name) for name in ("min_rate", "max_rate"))
+def _check_limit(order: Order, to: Controlled) -> None:
+    floor, ceiling = (Rate.parse(to.plan[name], name) for name in ("min_rate", "max_rate"))
     if order.action is Action.LIMIT and order.rate is not None and not floor <= order.rate <= ceiling:
         allowed = (
             f"{floor} to {ceiling}, or none: the server was given the plan's max_rate as MAX_RATE when the copy "
@@ -312,8 +381,20 @@ def _open_attempt(repository: Repository, key: str) -> Snapshot | None:
     return None if attempt.outcome is not None or whole else snapshot
 
 
-def _not_running(repository: Repository, message: str, candidates: list[Snapshot]) -> BackupNotRunning:
+def _open_command(repository: Repository, key: str) -> CommandReceipt | None:
+    """The receipt of a command that has not ended."""
+    try:
+        receipt = backup.load(CommandReceipt, read_whole(repository, key), key)
+    except ObjectMissing:
+        return None
+    except BackupDamaged as error:
+        _log.warning("%s", error)
+        return None
+    return receipt if receipt.ended_at is None else None
+
+
+def _not_running(repository: Repository, message: str, candidates: Sequence[Controlled]) -> BackupNotRunning:
     if not candidates:
         return BackupNotRunning(message, remedy=f"Nothing runs in {repository.url}; see backup-guard list.")
-    named = ", ".join(f"{snapshot.backup_id} of plan {snapshot.plan_name}" for snapshot in candidates)
+    named = ", ".join(f"{found.backup_id} of plan {found.plan_name}" for found in candidates)
     return BackupNotRunning(message, remedy=f"What runs: {named}. Name one by its id, or with --plan-name.")

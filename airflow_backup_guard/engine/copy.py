@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, closing, contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 
@@ -24,9 +23,9 @@ from airflow_backup_guard.engine import control
 from airflow_backup_guard.engine.ical import with_sources_read
 from airflow_backup_guard.engine.parts import PartStore, PartWriter
 from airflow_backup_guard.engine.snapshot import close_attempt, refuse_outside_window
-from airflow_backup_guard.engine.stop import Stop
+from airflow_backup_guard.engine.stop import Stop, when_stopped
 from airflow_backup_guard.engine.telemetry import Telemetry
-from airflow_backup_guard.engine.throttle import LoadMonitor, Phase, Throttle
+from airflow_backup_guard.engine.throttle import Listener, LoadMonitor, Phase, Throttle, ignore_load
 from airflow_backup_guard.engine.wal import WalArchive, identify
 from airflow_backup_guard.errors import BackupDamaged, BackupGuardError, BudgetSpent, ObjectMissing, SourceUnsuitable
 from airflow_backup_guard.postgres.base_backup import BaseBackup, MessageKind
@@ -70,13 +69,15 @@ def copy(
     *,
     stop: Stop,
     on_progress: Callable[[Progress], None] = lambda progress: None,
+    on_load: Listener = ignore_load,
     baseline_seconds: float = 3.0,
     outside_window: bool = False,
     load_dsn: str | None = None,
 ) -> BackupRecord:
     """Copy the cluster, and make the backup visible once it is whole; a backup that is whole already is returned.
 
-    ``load_dsn`` leads to the plan's load connection, if it has one. The load is measured for ``baseline_seconds``
+    ``on_progress`` hears several times a second how far it is, ``on_load``, from another thread, of each sample of the
+    load. ``load_dsn`` leads to the plan's load connection, if it has one. The load is measured for ``baseline_seconds``
     before and after, to tell what the copy did to it. Whatever goes wrong, nothing stays behind in the database, and
     what was stored is removed again. Raises :class:`BackupStopped` after ``stop``, :class:`PreflightNotYet` outside of
     the plan's windows unless with ``outside_window``, :class:`BudgetSpent`, and the errors of the database and of the
@@ -90,7 +91,7 @@ def copy(
     plan = with_sources_read(plan, datetime.now(timezone.utc))
     if not outside_window:
         refuse_outside_window(plan)
-    run = _Copy(plan, snapshot, dsn, repository, stop, on_progress, baseline_seconds, load_dsn)
+    run = _Copy(plan, snapshot, dsn, repository, stop, on_progress, on_load, baseline_seconds, load_dsn)
     try:
         return run.run()
     except BaseException as error:
@@ -121,6 +122,7 @@ class _Copy:
         repository: Repository,
         stop: Stop,
         on_progress: Callable[[Progress], None],
+        on_load: Listener,
         baseline_seconds: float,
         load_dsn: str | None,
     ) -> None:
@@ -130,6 +132,7 @@ class _Copy:
         self.repository = repository
         self.stop = stop
         self.on_progress = on_progress
+        self.on_load = on_load
         self.baseline_seconds = baseline_seconds
         self.load_dsn = load_dsn
         self.store = PartStore(repository, plan, snapshot.backup_id)
@@ -150,7 +153,7 @@ class _Copy:
     def run(self) -> BackupRecord:
         with (
             self.control,
-            self._obeying_stop(),
+            when_stopped(self.stop, self._let_go),
             closing(self._hold_cluster()) as slot,
         ):
             self.holds_cluster = True
@@ -238,6 +241,10 @@ class _Copy:
             if other.backup_id == self.snapshot.backup_id or attempt.outcome is not None:
                 continue
             same = other.cluster.system_identifier == self.snapshot.cluster.system_identifier
+            if same:
+                # Only who holds the cluster writes these, and that one may have died in the middle of it.
+                for key in (found.key, backup.record_key(self.plan.name, other.backup_id)):
+                    self.repository.abort_writes(key)
             # An attempt without parts may be a snapshot whose copy has yet to begin.
             prefix = backup.parts_prefix(self.plan.name, other.backup_id)
             if same and (any(self.repository.list(prefix)) or self.repository.abort_writes(prefix)):
@@ -316,9 +323,7 @@ class _Copy:
 
     def _store_telemetry(self) -> None:
         number = sum(part.kind == "telemetry" for part in self.parts) + 1
-        with self.store.writer("telemetry", f"{number:05}", f"telemetry/{number:05}.jsonl") as writer:
-            writer.write(self.telemetry.take())
-            self.parts.append(writer.commit())
+        self.parts.append(self.telemetry.store(self.store, number))
 
     def _part(self, archive: str) -> PartWriter:
         if not archive:
@@ -338,26 +343,11 @@ class _Copy:
                 remedy="Retry from the snapshot: this is not the server that it was taken of.",
             )
 
-    @contextmanager
-    def _obeying_stop(self) -> Iterator[None]:
-        """A thread that, on a stop, frees the database at once, however long the repository would take to notice."""
-        ended = threading.Event()
-
-        def watch() -> None:
-            while not ended.wait(_READ_SECONDS):
-                if self.stop.requested:
-                    for session in list(self.sessions):
-                        session.cut()
-                    self.store.abort_writers()
-                    return
-
-        watcher = threading.Thread(target=watch, name="stop-watch", daemon=True)
-        watcher.start()
-        try:
-            yield
-        finally:
-            ended.set()
-            watcher.join(_READ_SECONDS * 5)
+    def _let_go(self) -> None:
+        """Free the database at once, however long the repository would take to notice a stop."""
+        for session in list(self.sessions):
+            session.cut()
+        self.store.abort_writers()
 
     def _tablespaces(self, stream: BaseBackup) -> tuple[Tablespace, ...]:
         known = {tablespace.oid: tablespace.name for tablespace in self.snapshot.tablespaces}
@@ -398,3 +388,4 @@ class _Copy:
         self.telemetry.add(
             now, phase.value, assessment, pace, self.done, self.monitor.wal_retained if self.monitor else None
         )
+        self.on_load(now, phase, assessment, pace)

@@ -1,4 +1,4 @@
-"""Writes the parts of one backup: names them, encodes them, and remembers what was stored."""
+"""Writes the parts of one backup, or of one guarded command: names, encodes them, and remembers what was stored."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ class PartWriter(AbstractContextManager["PartWriter"]):
 
 
 class PartStore:
-    """Where the parts of one backup go."""
+    """Where the parts of one backup go; with a ``prefix``, those of something else."""
 
-    def __init__(self, repository: Repository, plan: BackupPlan, backup_id: str) -> None:
+    def __init__(self, repository: Repository, plan: BackupPlan, backup_id: str, prefix: str | None = None) -> None:
         self.repository = repository
-        self.prefix = parts_prefix(plan.name, backup_id)
+        self.prefix = prefix or parts_prefix(plan.name, backup_id)
         self._plan = plan
         self._targets: list[ObjectWriter] = []
         self._lock = threading.Lock()
@@ -75,5 +75,10 @@ class PartStore:
 
     def clear(self) -> None:
         """Delete everything that was stored, and what writers that died left open."""
-        self.repository.abort_writes(self.prefix)
-        self.repository.delete_all([stored.key for stored in self.repository.list(self.prefix)])
+        clear_parts(self.repository, self.prefix)
+
+
+def clear_parts(repository: Repository, prefix: str) -> None:
+    """Delete what is stored under the prefix of one backup's parts, and what writers that died left open there."""
+    repository.abort_writes(prefix)
+    repository.delete_all([stored.key for stored in repository.list(prefix)])

@@ -1,14 +1,16 @@
-"""A line about a copy's progress every so often, for logs."""
+"""A line about the progress of a copy, a guarded command or a reading, every so often, for logs."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from airflow_backup_guard.core.pace import PaceState
-from airflow_backup_guard.core.units import Rate, Size
+from airflow_backup_guard.core.units import Rate, Size, whole_seconds
+from airflow_backup_guard.engine.command import CommandProgress
 from airflow_backup_guard.engine.copy import Progress
+from airflow_backup_guard.engine.throttle import Phase
 
 _SECONDS = 15.0
 _THEN = {
@@ -56,6 +58,55 @@ class ProgressLog:
     def _share(progress: Progress) -> str:
         total = max(progress.total, progress.done, 1)
         return f"{Size(progress.done)} of about {Size(total)} ({100 * progress.done // total} %)"
+
+
+class CommandProgressLog:
+    """The same for every :class:`CommandProgress`."""
+
+    def __init__(self, write: Callable[[str], None], clock: Callable[[], float] = time.monotonic) -> None:
+        self._write = write
+        self._clock = clock
+        self._last: tuple[float, Phase | None, PaceState | None] = (clock(), None, None)
+
+    def __call__(self, progress: CommandProgress) -> None:
+        now, phase, state = self._clock(), progress.phase, progress.pace.state
+        then, *before = self._last
+        if now - then < _SECONDS and before == [phase, state]:
+            return
+        self._last = (now, phase, state)
+        if phase is Phase.DURING:
+            self._write(f"{describe_command(progress)}; {state.value}: {progress.pace.reason}")
+        elif phase is not before[0]:
+            self._write("measuring the load of the database")
+
+
+def describe_command(progress: CommandProgress) -> str:
+    """``may run 25 % of the time (ran 5s, stood still 15s)``, or ``12.5MB of output, at up to 5MB/s``."""
+    if progress.share is None:
+        return f"{Size(progress.done)} of output, at up to {progress.pace.rate}"
+    percent = max(100 * progress.share, 0.1)
+    allowed = f"may run {percent:.{0 if percent >= 1 else 1}f} % of the time"
+    if progress.ran + progress.stood < 1:
+        return allowed
+    ran, stood = (whole_seconds(timedelta(seconds=seconds), least=1) for seconds in (progress.ran, progress.stood))
+    return f"{allowed} (ran {ran}, stood still {stood})" if progress.stood else f"{allowed} (ran {ran})"
+
+
+class BytesLog:
+    """Call it with the bytes that are done and that there are; every 15 seconds it writes a line, with what is left."""
+
+    def __init__(self, doing: str, write: Callable[[str], None], clock: Callable[[], float] = time.monotonic) -> None:
+        self._doing, self._write, self._clock = doing, write, clock
+        self._began = self._last = clock()
+
+    def __call__(self, done: int, total: int) -> None:
+        now = self._clock()
+        if now - self._last < _SECONDS or not done:
+            return
+        self._last = now
+        elapsed = now - self._began
+        left = whole_seconds(timedelta(seconds=max(total - done, 0) * elapsed / done), least=1)
+        self._write(f"{self._doing}: {Size(done)} of {Size(total)} at {Rate(done / elapsed)}, about {left} left")
 
 
 def describe_pace(progress: Progress) -> str:

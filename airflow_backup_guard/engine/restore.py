@@ -2,25 +2,37 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import shutil
+import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import combinations
 from pathlib import Path
+from typing import BinaryIO, cast
 
 from airflow_backup_guard.core.backup import BackupRecord, StoredPart, Tablespace
-from airflow_backup_guard.core.manifest import parse_manifest
-from airflow_backup_guard.core.units import Size
+from airflow_backup_guard.core.manifest import BackupManifest, parse_manifest
+from airflow_backup_guard.core.units import Rate, Size
+from airflow_backup_guard.engine import catalog, left_by
 from airflow_backup_guard.engine.archive import CONTROL_FILE, ArchiveReader, Member
+from airflow_backup_guard.engine.read_ahead import ReadAhead
+from airflow_backup_guard.engine.reading import MeteredReader, ReadingMeter
+from airflow_backup_guard.engine.restore_journal import Aim, Finished, Journal
 from airflow_backup_guard.engine.stop import Stop
-from airflow_backup_guard.engine.target import Target, fsync, refuse_used
-from airflow_backup_guard.errors import BackupDamaged, RestoreRefused
+from airflow_backup_guard.engine.target import CLAIM_FILE, Target, fsync, refuse_used, refusing
+from airflow_backup_guard.errors import BackupDamaged, BackupGuardError, BackupStopped, ObjectMissing, RestoreRefused
 from airflow_backup_guard.repository.base import Repository
 from airflow_backup_guard.repository.codec import DecodedReader
+
+WORKERS = 4
+"""Archives and WAL segments that are restored at the same time; each takes some 10 MB of memory."""
 
 _CHUNK = 1 << 20
 _TABLESPACE_MAP = "tablespace_map"
@@ -36,6 +48,14 @@ class Owner:
     group: int
 
 
+@dataclass(frozen=True)
+class Restored:
+    """What a restore did: bytes ``read`` from the repository; bytes of content ``kept``, as they stood already."""
+
+    read: int
+    kept: int
+
+
 def restore(
     record: BackupRecord,
     repository: Repository,
@@ -44,23 +64,36 @@ def restore(
     tablespaces: Mapping[str, Path] | None = None,
     identities: Sequence[str] = (),
     owner: Owner | None = None,
+    max_rate: Rate | None = None,
+    workers: int = WORKERS,
+    resume: bool = False,
     stop: Stop | None = None,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
-) -> None:
+) -> Restored:
     """Write the backup into ``target``, which must be empty or not there, and check every byte of it meanwhile.
 
     ``tablespaces`` maps the location that a tablespace had to where it shall be now; one that is not named goes where
-    it was. ``on_progress`` is given the bytes written and the bytes there are to write.
+    it was. ``max_rate`` is the most that is read from the repository, by all ``workers`` together. ``on_progress`` is
+    given the bytes written and the bytes there are to write, by one thread at a time.
 
-    Raises :class:`RestoreRefused` before anything is written, and :class:`BackupDamaged` or the errors of the
-    repository after everything that was written is removed again. The control file comes last: PostgreSQL does not
-    start on a directory that is not whole. Meanwhile a file in each folder keeps every other restore out of it.
+    Raises :class:`RestoreRefused` before anything is written; and after everything that was written is removed again
+    :class:`BackupDamaged`, :class:`BackupMissing` if the backup expires meanwhile, or the errors of the repository. The
+    control file comes last: PostgreSQL does not start on a directory that is not whole. Meanwhile a file in each folder
+    keeps every other restore out of it.
+
+    With ``resume`` what was written stays after a failure, unless the backup is to blame; and where a restore of the
+    same backup into the same folders for the same owner was cut off, whichever way, this one goes on: archives and
+    segments that it had finished are read back from the folders, and fetched again only where they are not right.
     """
-    run = _Restore(record, repository, target, dict(tablespaces or {}), identities, owner, stop or Stop(), on_progress)
+    stop = stop or Stop()
+    meter = ReadingMeter(record.stored_size, max_rate, stop, lambda done, total: None)
+    mapping = dict(tablespaces or {})
+    run = _Restore(record, repository, target, mapping, identities, owner, meter, workers, resume, on_progress)
     run.refuse_what_would_harm()
-    with run.undone_on_failure():
+    with catalog.gone_explained(repository, record), run.undone_or_kept_on_failure():
         run.claim()
         run.write()
+    return Restored(meter.done, run.kept)
 
 
 class _Restore:
@@ -72,7 +105,9 @@ class _Restore:
         mapping: dict[str, Path],
         identities: Sequence[str],
         owner: Owner | None,
-        stop: Stop,
+        meter: ReadingMeter,
+        workers: int,
+        resume: bool,
         on_progress: Callable[[int, int], None],
     ) -> None:
         self.record = record
@@ -80,13 +115,21 @@ class _Restore:
         self.target = target.absolute()
         self.identities = identities
         self.owner = owner
-        self.stop = stop
+        self.meter = meter
+        self.workers = workers
+        self.resume = resume
         self.on_progress = on_progress
+        self.control_file = b""
         self.done = 0
+        self.kept = 0
+        self.found: set[str] = set()
+        self.journal: Journal | None = None
+        self.lock = threading.Lock()
         self.total = sum(p.content_size for p in record.parts if p.kind in ("archive", "wal"))
         self.locations = {t: mapping.pop(t.location, Path(t.location)).absolute() for t in record.tablespaces}
         self.unknown_locations = sorted(mapping)
         self.folders = [self.target, *self.locations.values()]
+        self.places = left_by.Places(self.target, {str(t.oid): folder for t, folder in self.locations.items()})
         self.claims = Target(self.folders, record.backup_id)
 
     def refuse_what_would_harm(self) -> None:
@@ -111,15 +154,50 @@ class _Restore:
                     remedy="Give each tablespace a folder of its own, outside of the data directory.",
                 )
         for folder in self.folders:
-            refuse_used(folder)
+            if not (self.resume and (folder / CLAIM_FILE).is_file()):
+                refuse_used(folder)
 
     def claim(self) -> None:
-        self.claims.claim()
-        places = {"base": self.target, **{str(t.oid): location for t, location in self.locations.items()}}
+        self.claims.claim(resume=self.resume)
+        aim = Aim.of(self.record, self.locations, self.owner.user if self.owner else os.geteuid())
+        if self.claims.adopted:
+            self._go_on(aim)
+        self._refuse_without_room()
+        if self.journal is None:
+            self.journal = Journal.begin(self.target, self.claims.token, aim)
+
+    def _go_on(self, aim: Aim) -> None:
+        """Take over what another restore left, if it is this one's own, and remove what it had not finished."""
+        with refusing(self.target):
+            journal = left_by.left_journal(self.places, self.claims.adopted, aim)
+            if journal is not None:
+                try:
+                    segments = {part.name for part in self.record.parts_of("wal")}
+                    self.found = left_by.survey(self.places, self.manifest, segments)
+                    journal.go_on()
+                except BaseException:
+                    journal.close()
+                    raise
+            self.journal = journal
+            self.claims.accept(journal.token if journal else None)
+            for part in self._content_parts():
+                if journal is not None and part.key not in journal.finished:
+                    self._remove(part)
+            for name in left_by.WRITTEN_LAST:
+                if name not in self.manifest.files:
+                    (self.target / name).unlink(missing_ok=True)
+
+    def _remove(self, part: StoredPart) -> None:
+        for path in self.found.intersection(left_by.files_of(part, self.manifest)):
+            (self.target / path).unlink(missing_ok=True)
+
+    def _refuse_without_room(self) -> None:
+        places = {"base": self.target, **self.places.tablespaces}
+        finished = self.journal.finished if self.journal else {}
         needed: defaultdict[int, int] = defaultdict(int)
         sharing: defaultdict[int, set[Path]] = defaultdict(set)
-        for part in self.record.parts:
-            if part.kind in ("archive", "wal"):
+        for part in self._content_parts():
+            if part.key not in finished:
                 place = places[part.name] if part.kind == "archive" else self.target
                 needed[place.stat().st_dev] += part.content_size
                 sharing[place.stat().st_dev].add(place)
@@ -133,10 +211,21 @@ class _Restore:
                 )
 
     @contextmanager
-    def undone_on_failure(self) -> Iterator[None]:
+    def undone_or_kept_on_failure(self) -> Iterator[None]:
         try:
             yield
         except BaseException as error:
+            if self.journal is not None:
+                self.journal.close()
+                if self.resume and not isinstance(error, (BackupDamaged, ObjectMissing)):
+                    self.claims.keep()
+                    remedy = "What was written is kept: the same restore with resume goes on."
+                    if isinstance(error, OSError):
+                        what = f"{error.filename or self.target}: {error.strerror}."
+                        raise RestoreRefused(what, remedy=f"Free space or rights. {remedy}") from error
+                    if isinstance(error, BackupGuardError):
+                        error.advise(remedy, instead=isinstance(error, BackupStopped))
+                    raise
             remedy = "What was written is removed again; free space or rights."
             if left := self.claims.undo():
                 remedy = f"Remove what is left in {' and '.join(map(str, left))}."
@@ -148,43 +237,130 @@ class _Restore:
         for folder in self.folders:
             folder.chmod(0o700)
             self._own(folder)
-        manifest_bytes = b"".join(self._content(self.record.parts_of("manifest")[0]))
-        reader = ArchiveReader(parse_manifest(manifest_bytes))
-        # The base archive has the folder that the links to tablespaces lie in.
-        for part in sorted(self.record.parts_of("archive"), key=lambda part: part.name != "base"):
-            if part.name != "base":
-                self._link(next(t for t in self.locations if str(t.oid) == part.name))
-            with self._open(part) as stream:
-                for member in reader.members(part.name, stream):
-                    self._write_member(member)
-            reader.finish({part.name})
-            if reader.problems:
-                path, why = next(iter(reader.problems.items()))
-                raise BackupDamaged(
-                    f"{part.key}: {path} {why}.", remedy="See backup-guard verify, and restore another backup."
-                )
-        for part in self.record.parts_of("wal"):
-            self._write(self.target / "pg_wal" / part.name, self._progressing(self._content(part)))
-        self._write(self.target / "backup_manifest", iter([manifest_bytes]))
-        if any(str(location) != tablespace.location for tablespace, location in self.locations.items()):
+        self._prepare()
+        self._write_parts()
+        self._write(self.target / "backup_manifest", iter([self.manifest_bytes]))
+        if self._moved():
             (self.target / _TABLESPACE_MAP).unlink(missing_ok=True)
             self._write(self.target / _TABLESPACE_MAP, iter([_tablespace_map(self.locations)]))
         # All of it is on the disk before the control file makes it a data directory.
-        self.claims.flush(self.stop.check)
+        self.claims.flush(self.meter.stop.check)
+        if self.journal is not None:
+            self.journal.remove()
         self.claims.release()
         control_file = self.target / CONTROL_FILE
-        self._write(control_file, iter([reader.control_file]))
+        self._write(control_file, iter([self.control_file]))
         fsync(control_file)
         fsync(control_file.parent)
 
-    def _open(self, part: StoredPart) -> _CheckedStream:
-        stored = self.repository.reader(part.key)
-        return _CheckedStream(DecodedReader(stored, part.key, self.identities), part)
+    def _moved(self) -> bool:
+        return any(str(location) != tablespace.location for tablespace, location in self.locations.items())
 
-    def _content(self, part: StoredPart) -> Iterator[bytes]:
-        with self._open(part) as stream:
-            while chunk := stream.read(_CHUNK):
+    def _prepare(self) -> None:
+        """What the base archive would make only in its middle, and the others need from the start."""
+        for name in ("pg_wal", "pg_tblspc"):
+            (self.target / name).mkdir(mode=0o700, exist_ok=True)
+            self._own(self.target / name)
+        for tablespace, location in self.locations.items():
+            link = self.target / "pg_tblspc" / str(tablespace.oid)
+            if not link.is_symlink():
+                link.symlink_to(location)
+
+    @cached_property
+    def manifest_bytes(self) -> bytes:
+        (part,) = self.record.parts_of("manifest")
+        return b"".join(self._content(part))
+
+    @cached_property
+    def manifest(self) -> BackupManifest:
+        return parse_manifest(self.manifest_bytes)
+
+    def _content_parts(self) -> list[StoredPart]:
+        return [part for part in self.record.parts if part.kind in ("archive", "wal")]
+
+    def _write_parts(self) -> None:
+        _ = self.manifest  # read by one thread, for all
+        # The largest first, so that no worker begins it when the others are done.
+        parts = sorted(self._content_parts(), key=lambda p: -p.content_size)
+        with ThreadPoolExecutor(self.workers, thread_name_prefix="restore") as pool:
+            try:
+                for done in as_completed([pool.submit(self._write_part, part) for part in parts]):
+                    done.result()
+            except BaseException:
+                self.meter.cancel()
+                pool.shutdown(cancel_futures=True)
+                raise
+
+    def _write_part(self, part: StoredPart) -> None:
+        journal = cast("Journal", self.journal)
+        if (finished := journal.finished.get(part.key)) is not None:
+            if self._stands(part, finished):
+                return
+            self._remove(part)
+        with ReadAhead(self._content(part)) as stream:
+            if part.kind == "archive":
+                finished = self._write_archive(part, stream)
+            else:
+                digest = hashlib.sha256()
+                content = left_by.sha256_into(self._progressing(iter(stream)), digest)
+                self._write(self.target / "pg_wal" / part.name, content)
+                finished = Finished(part.key, sha256=digest.hexdigest())
+        journal.note(finished, durable=part.kind == "archive")
+
+    def _stands(self, part: StoredPart, finished: Finished) -> bool:
+        """Whether a part is there already, and right."""
+        files = left_by.files_of(part, self.manifest)
+        if part.kind == "wal":
+            expected = {path: left_by.segment(finished, part.content_size) for path in files}
+        else:
+            left_out = {CONTROL_FILE, _STANDBY_SIGNAL}
+            if self._moved():
+                left_out.add(_TABLESPACE_MAP)  # it is written again at the end, and may have been before
+            expected = {path: self.manifest.files[path] for path in files if path not in left_out}
+            if CONTROL_FILE in files and not left_by.control_file_is_right(
+                finished.control_file, self.manifest.files[CONTROL_FILE]
+            ):
+                return False
+        if not expected.keys() <= self.found or not left_by.stands(
+            self.places, expected, finished, self.meter.keep_going
+        ):
+            return False
+        for path in (*finished.folders, *expected):
+            self._own(self.target / path)
+        self.control_file = self.control_file or finished.control_file
+        with self.lock:
+            self.kept += part.content_size
+            self.done += part.content_size
+            self.on_progress(self.done, self.total)
+        return True
+
+    def _write_archive(self, part: StoredPart, stream: ReadAhead) -> Finished:
+        reader = ArchiveReader(self.manifest)
+        folders = []
+        for member in reader.members(part.name, stream):
+            self._write_member(member)
+            if member.content is None:
+                folders.append(member.path)
+        reader.finish({part.name})
+        if reader.problems:
+            path, why = next(iter(reader.problems.items()))
+            raise BackupDamaged(
+                f"{part.key}: {path} {why}.", remedy="See backup-guard verify, and restore another backup."
+            )
+        self.control_file = self.control_file or reader.control_file
+        return Finished(part.key, folders=tuple(folders), control_file=reader.control_file)
+
+    def _content(self, part: StoredPart) -> Generator[bytes, None, None]:
+        """The decoded content of a part; its end is reached only if what is stored is what was written."""
+        stored = MeteredReader(self.repository.reader(part.key), self.meter)
+        with DecodedReader(cast("BinaryIO", stored), part.key, self.identities) as content:
+            while chunk := content.read(_CHUNK):
                 yield chunk
+            if content.stored_sha256 != part.sha256:
+                raise BackupDamaged(
+                    f"{part.key} is not what was written: its SHA-256 is {content.stored_sha256}.",
+                    remedy="Restore another backup.",
+                )
 
     def _write_member(self, member: Member) -> None:
         path = self.target / member.path
@@ -208,38 +384,15 @@ class _Restore:
 
     def _progressing(self, content: Iterator[bytes]) -> Iterator[bytes]:
         for chunk in content:
-            self.stop.check()
+            self.meter.stop.check()
             yield chunk
-            self.done += len(chunk)
-            self.on_progress(self.done, self.total)
-
-    def _link(self, tablespace: Tablespace) -> None:
-        link = self.target / "pg_tblspc" / str(tablespace.oid)
-        link.symlink_to(self.locations[tablespace])
+            with self.lock:
+                self.done += len(chunk)
+                self.on_progress(self.done, self.total)
 
     def _own(self, path: Path) -> None:
         if self.owner is not None:
             os.chown(path, self.owner.user, self.owner.group)
-
-
-class _CheckedStream(AbstractContextManager["_CheckedStream"]):
-    """The decoded content of a part; its end is reached only if what is stored is what was written."""
-
-    def __init__(self, content: DecodedReader, part: StoredPart) -> None:
-        self._content = content
-        self._part = part
-
-    def read(self, size: int = -1) -> bytes:
-        data = self._content.read(size)
-        if not data and self._content.stored_sha256 != self._part.sha256:
-            raise BackupDamaged(
-                f"{self._part.key} is not what was written: its SHA-256 is {self._content.stored_sha256}.",
-                remedy="Restore another backup.",
-            )
-        return data
-
-    def __exit__(self, *exception: object) -> None:
-        self._content.close()
 
 
 def _tablespace_map(locations: Mapping[Tablespace, Path]) -> bytes:

@@ -12,12 +12,14 @@ from airflow_backup_guard.core.budget import forecast
 from airflow_backup_guard.core.check import Check, CheckStatus
 from airflow_backup_guard.core.plan import BackupPlan
 from airflow_backup_guard.core.units import Size
+from airflow_backup_guard.core.watchdog import Policy
 from airflow_backup_guard.engine import control
 from airflow_backup_guard.engine.ical import with_sources_read
 from airflow_backup_guard.engine.parts import PartStore
 from airflow_backup_guard.errors import BackupGuardError, ObjectMissing, PreflightFailed, PreflightNotYet
 from airflow_backup_guard.postgres.check import Content, Preflight, preflight
 from airflow_backup_guard.postgres.check_load import check_load_connection
+from airflow_backup_guard.postgres.check_watchdog import check_may_end
 from airflow_backup_guard.repository.age import check_recipients
 from airflow_backup_guard.repository.base import Repository
 from airflow_backup_guard.repository.read import read_whole
@@ -117,6 +119,8 @@ def _check_all_but_the_window(plan: BackupPlan, dsn: str, repository: Repository
     own = [*_repository_checks(plan, repository, size), *_encryption_checks(plan)]
     if load_dsn is not None:
         own.append(check_load_connection(load_dsn, database.cluster))
+    if plan.watchdog.policy is Policy.TERMINATE and database.cluster is not None:
+        own.append(check_may_end(dsn))
     if database.content is not None:
         own.append(_forecast_check(plan, database.content))
     return Readiness(database, (*database.checks, *own))

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from airflow_backup_guard.errors import BackupStopped
 
 _SLICE_SECONDS = 0.1
+_JOIN_SECONDS = 1.0
 
 
 class Stop:
@@ -37,3 +41,24 @@ class Stop:
         while (left := until - time.monotonic()) > 0:
             self.check()
             time.sleep(min(left, _SLICE_SECONDS))
+
+
+@contextmanager
+def when_stopped(stop: Stop, act: Callable[[], None]) -> Iterator[None]:
+    """A thread that calls ``act`` soon after a stop was asked for, however long whoever works here would take to see
+    it; once, and not after the end."""
+    ended = threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(_SLICE_SECONDS):
+            if stop.requested:
+                act()
+                return
+
+    watcher = threading.Thread(target=watch, name="stop-watch", daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        watcher.join(_JOIN_SECONDS)

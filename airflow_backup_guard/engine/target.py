@@ -6,9 +6,10 @@ import errno
 import fcntl
 import os
 import pwd
+import secrets
 import shutil
 import socket
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from pathlib import Path
@@ -19,26 +20,48 @@ CLAIM_FILE = ".backup-guard-restore"
 
 
 class Target:
-    """Some folders, each held by a file that only one restore can create: claim, write, flush, release; or undo.
+    """Folders, each held by a file that only one restore can create: claim, write, flush, release; or undo, or keep.
 
-    The file is locked as long as its restore lives, so that one that was killed can be told from one that runs.
+    The file is locked as long as its restore lives, so that one that was killed can be told from one that runs. What
+    that one left is ``adopted`` if it shall go on: a token for each such folder, the same in all of one restore.
+    Whoever finds it good calls :meth:`accept`; until then nothing in there is touched, not even by :meth:`undo`.
     """
 
     def __init__(self, folders: Sequence[Path], backup_id: str) -> None:
         self._folders = folders
         self._backup_id = backup_id
+        self.token = secrets.token_hex(8)
+        self.adopted: Mapping[Path, str] = {}
         self._made: list[Path] = []
         self._ours: list[Path] = []
         self._claims: dict[Path, int] = {}
 
-    def claim(self) -> None:
-        """Create what is not there, and hold it all; raises :class:`RestoreRefused`, and :meth:`undo` is due then."""
+    def claim(self, *, resume: bool = False) -> None:
+        """Create what is not there, and hold it all; raises :class:`RestoreRefused`, and :meth:`undo` is due then.
+
+        With ``resume`` also what restores that are gone have left.
+        """
         for folder in self._folders:
             with refusing(folder):
+                if resume and self._adopt(folder):
+                    continue
                 for missing in reversed([path for path in (folder, *folder.parents) if not path.exists()]):
                     self._make(missing, 0o700 if missing == folder else 0o777)
                 refuse_used(folder)
                 self._claim(folder)
+
+    def accept(self, token: str | None) -> None:
+        """What was adopted is this restore's own, with the token that it had; None for that of this one."""
+        self.token = token or self.token
+        self._ours += self.adopted
+        for claim in self._claims.values():
+            self._sign(claim)
+
+    def keep(self) -> None:
+        """Let go of the folders as they are, claims included, for a restore that goes on."""
+        for claim in self._claims.values():
+            os.close(claim)
+        self._claims.clear()
 
     def release(self) -> None:
         """Take the claims away; from then on it is what lies in the folders that keeps others out."""
@@ -54,12 +77,10 @@ class Target:
                 _empty(folder)
             except OSError:
                 left.append(folder)  # its claim stays, and says what it is
-        for folder in set(self._claims).difference(left):
+        for folder in set(self._claims).difference(left, set(self.adopted).difference(self._ours)):
             with suppress(OSError):
                 self._release(folder)
-        for claim in self._claims.values():
-            os.close(claim)
-        self._claims.clear()
+        self.keep()
         for folder in reversed(self._made):
             with suppress(OSError):  # somebody else has put something there
                 folder.rmdir()
@@ -97,10 +118,43 @@ class Target:
         with suppress(OSError):  # where a file system has no locks, a killed restore looks like one that runs
             fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
         # Only now: whoever reads a word here may conclude something from the lock.
-        os.write(claim, f"backup {self._backup_id}, by {_who()}\n".encode("utf-8", "backslashreplace"))
+        self._sign(claim)
         if [path.name for path in folder.iterdir()] != [CLAIM_FILE]:
             raise _not_empty(folder)  # and whatever it is, it came before the claim, so no undo may take it
         self._ours.append(folder)
+
+    def _adopt(self, folder: Path) -> bool:
+        """Whether there was a claim that nobody holds any more, and is held now."""
+        try:
+            claim = os.open(folder / CLAIM_FILE, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        try:
+            if folder.is_symlink():
+                raise _not_empty(folder)
+            try:
+                fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise _claimed(folder) from None
+            lines = os.pread(claim, 1000, 0).decode("utf-8", "backslashreplace").splitlines()
+            # Without a word in it somebody may be about to lock it; without a name it was released meanwhile.
+            if not lines or os.fstat(claim).st_nlink == 0:
+                os.close(claim)
+                claim = -1
+                raise _claimed(folder)
+        except BaseException:
+            if claim >= 0:
+                os.close(claim)
+            raise
+        self._claims[folder] = claim
+        self.adopted = {**self.adopted, folder: lines[1] if len(lines) > 1 else ""}
+        return True
+
+    def _sign(self, claim: int) -> None:
+        # In one write, as a kill between two would leave a claim that says nothing.
+        text = f"backup {self._backup_id}, by {_who()}\n{self.token}\n".encode("utf-8", "backslashreplace")
+        os.pwrite(claim, text, 0)
+        os.ftruncate(claim, len(text))
 
     def _release(self, folder: Path) -> None:
         # In this order: a claim that nobody holds must not be there for anybody to see.
@@ -147,12 +201,12 @@ def fsync(path: Path) -> None:
 def _claimed(folder: Path) -> RestoreRefused:
     who, killed = "", False
     with suppress(FileNotFoundError), (folder / CLAIM_FILE).open("rb") as file:
-        who = file.read(1000).decode("utf-8", "backslashreplace").strip()
+        who = file.read(1000).decode("utf-8", "backslashreplace").partition("\n")[0]
         killed = bool(who) and _let_go(file.fileno())
     if killed:
         return RestoreRefused(
-            f"{folder} holds what is left of a restore that was killed: {who}.",
-            remedy="Remove the folder, or all that is in it, and restore again.",
+            f"{folder} holds what is left of a restore that was cut off: {who}.",
+            remedy="Resume it (--resume), or remove the folder, or all that is in it, and restore again.",
         )
     return RestoreRefused(
         f"Another restore writes to {folder}: {who or 'it has just begun or ended'}.",

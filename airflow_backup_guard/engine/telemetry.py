@@ -7,8 +7,10 @@ import threading
 from datetime import datetime, timedelta
 from typing import Any
 
+from airflow_backup_guard.core.backup import StoredPart
 from airflow_backup_guard.core.load import Assessment, LoadLevel
 from airflow_backup_guard.core.pace import Pace, PaceState
+from airflow_backup_guard.engine.parts import PartStore
 
 _SPACING = timedelta(seconds=1)
 _LINES_PER_PIECE = 600
@@ -64,3 +66,9 @@ class Telemetry:
         with self._lock:
             lines, self._lines = self._lines, []
         return b"".join(lines)
+
+    def store(self, parts: PartStore, number: int) -> StoredPart:
+        """Store them as the piece of this number; they count from 1."""
+        with parts.writer("telemetry", f"{number:05}", f"telemetry/{number:05}.jsonl") as writer:
+            writer.write(self.take())
+            return writer.commit()

@@ -1,4 +1,4 @@
-"""Feels the database while a copy runs, and holds the copy to the pace that follows from it.
+"""Feels the database while a copy or a guarded command runs, and holds it to the pace that follows from that.
 
 Probe, assess and decide run in a thread of their own; the copy's thread only enforces.
 """
@@ -83,20 +83,29 @@ class Throttle:
         self._bucket.set_rate(self.pace.rate, time.monotonic())
         self._changed.set()
 
+    def trusted_pace(self) -> Pace:
+        """The pace that holds now; its floor, if nobody has set it for a while."""
+        with self._lock:
+            self._distrust(time.monotonic())
+            return self.pace
+
+    def _distrust(self, now: float) -> None:
+        if now - self._set_at > _STALE_SECONDS and self.allowed.rate > self.allowed.floor:
+            # Whoever decides has died or hangs, so that nobody knows what the load is.
+            self.allowed = replace(
+                self.allowed,
+                rate=self.allowed.floor,
+                state=PaceState.THROTTLED,
+                reason="nobody measures it",
+            )
+            self._combine()
+
     def spend(self, size: int) -> None:
         """Account for ``size`` bytes that were read, and wait as long as they are worth; ends at once on a stop."""
         now = time.monotonic()
         with self._lock:
             self._bucket.take(size, now)
-            if now - self._set_at > _STALE_SECONDS and self.allowed.rate > self.allowed.floor:
-                # Whoever decides has died or hangs, so that nobody knows what the load is.
-                self.allowed = replace(
-                    self.allowed,
-                    rate=self.allowed.floor,
-                    state=PaceState.THROTTLED,
-                    reason="nobody measures it",
-                )
-                self._combine()
+            self._distrust(now)
         while True:
             self._stop.check()
             with self._lock:
@@ -118,6 +127,10 @@ class Phase(Enum):
 Listener = Callable[[datetime, Phase, Assessment, Pace], None]
 
 
+def ignore_load(now: datetime, phase: Phase, assessment: Assessment, pace: Pace) -> None:
+    """A listener that has no use for it."""
+
+
 class LoadMonitor(AbstractContextManager["LoadMonitor"]):
     """Samples the load ten times a second from entry to exit, sets the throttle's pace, and keeps the account of both.
 
@@ -131,7 +144,7 @@ class LoadMonitor(AbstractContextManager["LoadMonitor"]):
         throttle: Throttle,
         budget: Budget,
         read_and_left: Callable[[], tuple[int, int]],
-        listener: Listener = lambda now, phase, assessment, pace: None,
+        listener: Listener = ignore_load,
         *,
         load_dsn: str | None = None,
     ) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_backup_guard.hooks.backup_guard import BackupGuardHook
 from airflow_backup_guard.hooks.errors import told_to_airflow
+from airflow_backup_guard.hooks.notifiers import link_to
 from airflow_backup_guard.operators.stoppable import StoppableOperator
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ class ThrottledCopyOperator(StoppableOperator):
     Returns ``backup_id``, sizes in bytes, ``seconds``, and the impact on the application.
     """
 
+    backup_step: ClassVar[str] = "copy"
     template_fields: Sequence[str] = ("snapshot", "gate")
 
     def __init__(self, *, plan: BackupPlan, snapshot: Any, gate: Any = None, **kwargs: Any) -> None:
@@ -36,6 +38,7 @@ class ThrottledCopyOperator(StoppableOperator):
         """Copy; the log has a line of progress every 15 s, and the task state store what goes on now."""
         from airflow_backup_guard.core.backup import Snapshot, dump_plain, load_plain
         from airflow_backup_guard.core.report import record_lines
+        from airflow_backup_guard.engine.alert_watch import alerting
         from airflow_backup_guard.engine.copy import Progress, copy
         from airflow_backup_guard.engine.priority import give_way
         from airflow_backup_guard.engine.progress import ProgressLog
@@ -48,18 +51,22 @@ class ThrottledCopyOperator(StoppableOperator):
 
         give_way()
 
-        def show(progress: Progress) -> None:
-            log(progress)
-            live(progress)
+        repository = hook.repository()
+        with told_to_airflow(context), alerting(self.plan, repository, context, link_to(context)) as watch:
 
-        with told_to_airflow(context):
+            def show(progress: Progress) -> None:
+                log(progress)
+                live(progress)
+                watch.progress(progress)
+
             record = copy(
                 self.plan.at_floor() if (self.gate or {}).get("at_floor") else self.plan,
                 snapshot,
                 hook.dsn(),
-                hook.repository(),
+                repository,
                 stop=self._stop,
                 on_progress=show,
+                on_load=watch.load,
                 load_dsn=hook.load_dsn(),
             )
             self._stop.check()

@@ -1,4 +1,4 @@
-"""What a copy that runs shows of itself in Airflow: its state in the task state store, and metrics."""
+"""What a copy, or a guarded command, shows of itself in Airflow while it runs: task state, and metrics."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from airflow_backup_guard.core.pace import PaceState
+from airflow_backup_guard.core.load import Finding
+from airflow_backup_guard.core.pace import Pace, PaceState
 from airflow_backup_guard.engine.copy import Progress
+from airflow_backup_guard.hooks.metrics import gauge
 
 if TYPE_CHECKING:
     from airflow_backup_guard.core.backup import Impact
@@ -19,6 +21,7 @@ STATE_KEY = "backup_guard"
 
 _SECONDS = 2.0
 _RECENT = 300  # ten minutes of them, which whoever begins to look then sees at once
+_PAUSES = 50
 _log = logging.getLogger(__name__)
 
 
@@ -27,8 +30,10 @@ class LiveView:
 
     The state is one JSON document: ``backup_id``, ``plan``, ``time``, ``done`` and ``total`` (bytes), ``rate`` and
     ``allowed_rate`` (bytes per second), ``state``, ``reason``, ``level``, ``signals`` (by name, in their units),
-    ``finish``, ``window_end``, ``late``, and ``recent``: up to 300 of ``[time, rate, allowed_rate, latency in
-    seconds, state]``, the oldest first; of commits, or on a standby of reads.
+    ``finish``, ``window_end``, ``late``, ``limits`` (``max`` and ``critical`` by signal, null for none), ``recent``: up
+    to 300 of ``[time, rate, allowed_rate, latency in seconds, state, WAL rate]``, the oldest first, the latency that of
+    commits, or on a standby of reads; and ``pauses``: the last 50 as ``[since, until, reason]``, ``until`` null while
+    it lasts.
 
     Whatever goes wrong here is logged once, and does not concern the copy.
     """
@@ -43,6 +48,7 @@ class LiveView:
         self._clock = clock
         self._last: tuple[float, int] | None = None
         self._recent: deque[list[Any]] = deque(maxlen=_RECENT)
+        self._pauses: deque[list[Any]] = deque(maxlen=_PAUSES)
         self._failed = False
 
     def __call__(self, progress: Progress) -> None:
@@ -63,8 +69,10 @@ class LiveView:
     def _store_state(self, progress: Progress, rate: float) -> None:
         if self._store is None:
             return
-        signals = {found.signal: found.value for found in progress.assessment.findings} if progress.assessment else {}
+        findings = progress.assessment.findings if progress.assessment else ()
+        signals = {found.signal: found.value for found in findings}
         moment = time.time()
+        self._note_pause(round(moment, 1), progress.pace)
         self._recent.append(
             [
                 round(moment, 1),
@@ -72,6 +80,7 @@ class LiveView:
                 int(progress.pace.rate),
                 signals.get("read_latency") or signals.get("commit_latency"),
                 progress.pace.state.value,
+                signals.get("wal_rate"),
             ]
         )
         self._store.set(
@@ -88,12 +97,21 @@ class LiveView:
                 "reason": progress.pace.reason,
                 "level": progress.assessment.level.value if progress.assessment else "unknown",
                 "signals": signals,
+                "limits": {found.signal: _limit(found) for found in findings if found.threshold is not None},
                 "finish": progress.finish and progress.finish.isoformat(timespec="seconds"),
                 "window_end": progress.window_end and progress.window_end.isoformat(timespec="seconds"),
                 "late": progress.late,
                 "recent": list(self._recent),
+                "pauses": list(self._pauses),
             },
         )
+
+    def _note_pause(self, moment: float, pace: Pace) -> None:
+        paused, open_ = pace.state is PaceState.PAUSED, bool(self._pauses) and self._pauses[-1][1] is None
+        if open_ and not paused:
+            self._pauses[-1][1] = moment
+        elif paused and not open_:
+            self._pauses.append([moment, None, pace.reason])
 
     def _send_metrics(self, progress: Progress, rate: float) -> None:
         self._gauges(
@@ -107,12 +125,7 @@ class LiveView:
             self._gauges(level=progress.assessment.level.severity)
 
     def _gauges(self, **values: float) -> None:
-        from airflow.sdk.observability import stats
-
-        for name, value in values.items():
-            # The plan is in the name, too: plain StatsD drops tags, and one plan would overwrite another.
-            plan = self._plan_name.replace(".", "_")
-            stats.gauge(f"backup_guard.{plan}.copy.{name}", value, tags={"plan": self._plan_name})
+        gauge(self._plan_name, "copy", **values)
 
     def _guarded(self, show: Callable[[], None]) -> None:
         try:
@@ -121,3 +134,8 @@ class LiveView:
             if not self._failed:
                 _log.warning("The copy goes on, but cannot be shown in Airflow: %r", error)
             self._failed = True
+
+
+def _limit(finding: Finding) -> dict[str, float | None]:
+    plain = finding.to_dict()
+    return {"max": plain["max"], "critical": plain["critical"]}

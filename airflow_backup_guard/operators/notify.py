@@ -11,7 +11,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 from airflow_backup_guard.errors import BackupGuardError
 from airflow_backup_guard.hooks.backup_guard import BackupGuardHook
 from airflow_backup_guard.hooks.errors import PROBLEM_KEY
-from airflow_backup_guard.hooks.notifiers import tell
+from airflow_backup_guard.hooks.notifiers import tell, tell_channels
 from airflow_backup_guard.operators.stoppable import StoppableOperator
 
 if TYPE_CHECKING:
@@ -29,7 +29,8 @@ class BackupNotifyOperator(StoppableOperator):
         on a setup task to run only after its success, and this runs after failures, too
     :param gates: what the gates returned
     :param notifiers: notifiers of any provider; their templates may use ``{{ backup_title }}`` and
-        ``{{ backup_report }}``. One that fails is logged, and keeps neither the others nor the backup from ending well.
+        ``{{ backup_report }}``. They hear of every run; the channels of the plan's ``alerts`` hear of failed ones. One
+        that fails is logged, and keeps neither the others nor the backup from ending well.
 
     Runs whatever became of the tasks before it. Returns title, text, and whether the backup is good.
     """
@@ -57,6 +58,8 @@ class BackupNotifyOperator(StoppableOperator):
         report = self._report(context, states)
         self.log.info("%s", report)
         tell(self.notifiers, context, backup_title=report.title, backup_report=str(report))
+        if not report.good and "failed" in states.values():
+            tell_channels(self.plan, context, "backup.failed", report.title, report.problem)
         self._stop.check()
         if not report.good and "skipped" in states.values() and "failed" not in states.values():
             raise AirflowSkipException(report.title)

@@ -13,6 +13,7 @@ from airflow_backup_guard.core.hours import check_weeks
 from airflow_backup_guard.core.quiet_hours import parse_share
 from airflow_backup_guard.hooks.backup_guard import BackupGuardHook
 from airflow_backup_guard.hooks.errors import told_to_airflow
+from airflow_backup_guard.hooks.metrics import gauge_protection
 from airflow_backup_guard.hooks.notifiers import tell
 from airflow_backup_guard.operators.stoppable import StoppableOperator
 
@@ -42,10 +43,11 @@ class LoadRecordOperator(StoppableOperator):
 
         hook = BackupGuardHook(self.plan)
         with told_to_airflow(context):
-            entry = record(
-                hook.load_dsn() or hook.dsn(), hook.repository(), self.plan.name, seconds=self.seconds, stop=self._stop
-            )
+            repository = hook.repository()
+            dsn = hook.load_dsn() or hook.dsn()
+            entry = record(dsn, repository, self.plan.name, seconds=self.seconds, stop=self._stop)
             self._stop.check()
+        gauge_protection(self.plan, repository)
         for signal, reason in entry.unknown.items():
             self.log.warning("%s is not known, and does not count as quiet: %s", signal, reason)
         self.log.info("Recorded %s", dict(entry.values))

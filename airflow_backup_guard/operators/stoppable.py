@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseOperator
 
 from airflow_backup_guard.engine.stop import Stop
+from airflow_backup_guard.hooks.shown import ShownTask
 
 if TYPE_CHECKING:
     from airflow_backup_guard.core import BackupPlan
 
 
-class StoppableOperator(BaseOperator):
+class StoppableOperator(ShownTask, BaseOperator):
     """An operator over a plan. Whoever implements ``execute`` calls ``self._stop.check()`` when it is done.
 
     Airflow lets a task that was stopped go on, and end as a success if it does.

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import psycopg
-from psycopg.adapt import Buffer, Loader
 from psycopg.rows import DictRow, dict_row
 
 from airflow_backup_guard.core.backup import Cluster, Database, Tablespace
@@ -14,6 +13,7 @@ from airflow_backup_guard.core.check import Check, CheckStatus
 from airflow_backup_guard.core.units import Size
 from airflow_backup_guard.core.wal import LSN
 from airflow_backup_guard.errors import BackupGuardError
+from airflow_backup_guard.postgres.any_text import AS_BYTES, readable, show_any_text
 from airflow_backup_guard.postgres.connection import APPLICATION_NAME, connect
 from airflow_backup_guard.postgres.replication import ReplicationConnection
 from airflow_backup_guard.postgres.slot import SLOT_NAME
@@ -106,10 +106,8 @@ def preflight(dsn: str) -> Preflight:
     try:
         with connect(dsn) as connection:
             cursor = connection.cursor(row_factory=dict_row)
-            # Bytes as they are: a server that was to convert them would fail at the first that is not of its encoding.
-            connection.execute("SET client_encoding = 'SQL_ASCII'")
-            for kind in ("name", "text"):
-                cursor.adapters.register_loader(kind, _AnyText)
+            connection.execute(AS_BYTES)
+            show_any_text(cursor)
             role = cursor.execute(_ROLE).fetchone() or {}
             checks = [Check("connection", CheckStatus.OK, f"PostgreSQL {role['version']} as {role['role']}")]
             checks += [_version(role), _source(role), _replication_role(role), _monitor_role(role)]
@@ -129,7 +127,7 @@ def preflight(dsn: str) -> Preflight:
                 Tablespace(
                     oid=row["oid"],
                     name=row["name"],
-                    location=_text(row["location"]),
+                    location=readable(row["location"]),
                     size=sizes.get(("tablespace", row["oid"]), 0),
                 )
                 for row in rows
@@ -158,18 +156,6 @@ def preflight(dsn: str) -> Preflight:
         data_checksums=state["data_checksums"],
     )
     return Preflight(tuple(checks), cluster, content)
-
-
-class _AnyText(Loader):
-    """Text as it can be shown: names are common to all databases of a cluster, whatever the encoding of each."""
-
-    def load(self, data: Buffer) -> str:
-        """What is not UTF-8 becomes its bytes, written with backslashes."""
-        return _text(bytes(data))
-
-
-def _text(data: bytes) -> str:
-    return data.decode("utf-8", "backslashreplace")
 
 
 def _sizes(cursor: psycopg.Cursor[DictRow]) -> tuple[dict[tuple[str, int], int], str]:

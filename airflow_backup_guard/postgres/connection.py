@@ -14,6 +14,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.pq import Conninfo
 from psycopg.pq.abc import PGconn
 
+from airflow_backup_guard.core.names import APPLICATION_NAME as APPLICATION_NAME
 from airflow_backup_guard.errors import (
     BackupGuardError,
     InvalidPlan,
@@ -21,9 +22,6 @@ from airflow_backup_guard.errors import (
     SourceUnavailable,
     SourceUnsuitable,
 )
-
-APPLICATION_NAME = "backup_guard"
-"""What ``pg_stat_activity`` shows for every session of ours, so that nobody has to guess whose load it is."""
 
 STATEMENT_SECONDS = 30
 """How long a question may take the server."""

@@ -10,7 +10,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -38,7 +38,7 @@ DEFAULT_HBA = (
 # A restored copy must not act on the world as its original did: archive WAL over the original's, follow its
 # primary (a backup of a standby holds standby.signal), take over its logical subscriptions, run scheduled jobs
 # (pg_cron and the like) or commands; nor must it need certificates that were left behind.
-_QUARANTINE = {
+QUARANTINE = {
     "archive_cleanup_command": "",
     "archive_mode": "off",
     "max_logical_replication_workers": "0",
@@ -77,12 +77,14 @@ class LocalServer:
         binaries: Path | None = None,
         settings: Mapping[str, str] | None = None,
         superuser: str = "postgres",
+        tcp: bool = True,
     ) -> None:
         """A server on an existing data directory, such as a restored one; not started yet.
 
         ``binaries``: folder of the programs; default: those of the data directory's own major version.
         ``settings`` go on the command line, above the directory's own files. Unless they say otherwise the
         server is kept from acting on the world: no archiving, replication, preloaded libraries, or TLS.
+        Without ``tcp`` it listens on its socket only.
         Raises :class:`SourceUnsuitable` if it is not a data directory or no programs fit.
         """
         self.data_directory = Path(data_directory).absolute()
@@ -95,8 +97,9 @@ class LocalServer:
             ) from error
         self.binaries = binaries or find_binaries(self.major)
         self.superuser = superuser
+        self._tcp = tcp
         self.port = 0
-        self._settings = {**_QUARANTINE, **(settings or {})}
+        self._settings = {**QUARANTINE, **(settings or {})}
         self._hba: Sequence[str] = DEFAULT_HBA
         self._account = account_for(self.data_directory)
         self._home: Path | None = None
@@ -138,11 +141,12 @@ class LocalServer:
 
     # --- lifetime
 
-    def start(self, timeout: float = 60.0) -> LocalServer:
+    def start(self, timeout: float = 60.0, keep_going: Callable[[], None] = lambda: None) -> LocalServer:
         """Start and wait until connections are accepted; does nothing if it runs already.
 
         ``timeout`` is in seconds and has to last for the recovery before that; a restored cluster may still be
-        read-only then. A later start keeps the port if it is free.
+        read-only then. A later start keeps the port if it is free. ``keep_going`` is called often meanwhile; what it
+        raises ends the wait, and the server is to be closed then.
         Raises :class:`SourceUnavailable` with the end of the server's log if it does not come up.
         """
         if self.running:
@@ -166,7 +170,7 @@ class LocalServer:
                 )
             assert self._lifeline is not None  # noqa: S101
             self._lifeline.guard(self._process.pid)
-            if self._wait_until_ready(deadline):
+            if self._wait_until_ready(deadline, keep_going):
                 return self
             timed_out = self.running
             self.kill()
@@ -394,7 +398,7 @@ class LocalServer:
     def _command(self, home: Path) -> list[str]:
         settings = {
             **self._settings,
-            "listen_addresses": "127.0.0.1",
+            "listen_addresses": "127.0.0.1" if self._tcp else "",
             "port": str(self.port),
             "unix_socket_directories": _list_element(str(home)),
             "unix_socket_permissions": "0700",
@@ -413,8 +417,9 @@ class LocalServer:
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         return [str(self.binaries / "postgres"), "-D", str(self.data_directory), *options]
 
-    def _wait_until_ready(self, deadline: float) -> bool:
+    def _wait_until_ready(self, deadline: float, keep_going: Callable[[], None]) -> bool:
         while self.running and time.monotonic() < deadline:
+            keep_going()
             if self._status() in ("ready", "standby"):
                 return True
             time.sleep(_POLL_SECONDS)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from airflow_backup_guard.postgres.connection import APPLICATION_NAME, connect
+from airflow_backup_guard.core.names import APPLICATION_NAME
+from airflow_backup_guard.core.names import session_name as session_name
+from airflow_backup_guard.postgres.connection import connect
 
 # A role may end its own sessions; a walsender that waits for a checkpoint does not notice that its client is gone.
 _END = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = %s AND pid <> pg_backend_pid()"
@@ -10,11 +12,6 @@ _END_OTHERS = """
     SELECT pg_terminate_backend(pid) FROM pg_stat_activity
     WHERE application_name LIKE %s AND application_name <> %s AND usename = current_user
 """
-
-
-def session_name(backup_id: str) -> str:
-    """What ``pg_stat_activity`` calls the sessions of one backup."""
-    return f"{APPLICATION_NAME}/{backup_id}"
 
 
 def end_sessions(dsn: str, backup_id: str) -> int:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import psycopg
 
+from airflow_backup_guard.core.names import SLOT_NAME as SLOT_NAME
 from airflow_backup_guard.core.wal import LSN
 from airflow_backup_guard.errors import SourceBusy, SourceUnavailable
 from airflow_backup_guard.postgres.connection import conninfo, cut, session_options, translated
-
-SLOT_NAME = "backup_guard"
-"""The one slot name of this package: whoever holds it is the one guarded backup of the cluster."""
 
 _CREATE = "SELECT pg_create_physical_replication_slot(%s, immediately_reserve => true, temporary => true)"
 # Below its own position a slot cannot be set; at first that is the start of the last checkpoint.

@@ -17,11 +17,35 @@ from typing import BinaryIO, Protocol
 
 @dataclass(frozen=True)
 class ObjectInfo:
-    """One stored object as a listing shows it; ``size`` in bytes, ``modified`` in UTC."""
+    """One stored object as a listing shows it; ``size`` in bytes, ``modified`` in UTC.
+
+    As long as an object has the same ``tag``, its content is the same; written anew with other content, it has another.
+    """
 
     key: str
     size: int
     modified: datetime
+    tag: str
+
+
+@dataclass(frozen=True)
+class UnfinishedWrite:
+    """What a writer has open, or left when it died: the ``key`` it would have, and when it began or wrote last."""
+
+    key: str
+    since: datetime
+
+
+@dataclass(frozen=True)
+class ObjectLock:
+    """The repository itself keeps an object: up to ``until``, or if that is None until somebody ends it."""
+
+    until: datetime | None
+
+    def __str__(self) -> str:
+        if self.until is None:
+            return "locked in the repository by a legal hold"
+        return f"locked in the repository until {self.until:%Y-%m-%d %H:%M} UTC"
 
 
 @dataclass(frozen=True)
@@ -68,6 +92,12 @@ class Repository(Protocol):
     def reader(self, key: str) -> BinaryIO:
         """Open an object for one sequential read; ``ObjectMissing`` if there is none. To be closed."""
 
+    def digest(self, key: str) -> str | None:
+        """SHA-256 that the repository itself keeps of an object, lower-case hex, without reading it.
+
+        None where it keeps none, and of an object that is not there.
+        """
+
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         """Committed objects whose key starts with ``prefix``, sorted by key."""
 
@@ -80,8 +110,14 @@ class Repository(Protocol):
         Where some cannot be removed, the others are all the same, and the error of the first is raised.
         """
 
+    def unfinished_writes(self, prefix: str) -> Iterator[UnfinishedWrite]:
+        """What writers have open under ``prefix``, also those that live, sorted by key."""
+
     def abort_writes(self, prefix: str) -> int:
         """Drop what dead writers left open under ``prefix``; returns how many. Call only when none lives."""
+
+    def lock_of(self, key: str) -> ObjectLock | None:
+        """What keeps an object from being removed for good, if anything that we may see does."""
 
     def free_bytes(self) -> int | None:
         """Space left in bytes, or None where the notion does not apply."""

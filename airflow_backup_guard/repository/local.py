@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from airflow_backup_guard.errors import BackupGuardError, InvalidPlan, ObjectMissing, RepositoryUnavailable
-from airflow_backup_guard.repository.base import ObjectInfo, StoredObject
+from airflow_backup_guard.repository.base import ObjectInfo, StoredObject, UnfinishedWrite
 from airflow_backup_guard.repository.keys import check_key, check_prefix
 from airflow_backup_guard.repository.local_errors import os_errors_explained
 from airflow_backup_guard.repository.local_writer import UNFINISHED, LocalWriter, sync_directory
@@ -56,6 +56,9 @@ class LocalRepository:
             except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
                 raise ObjectMissing(f"{key} is not in {self.url}.") from None
 
+    def digest(self, key: str) -> None:
+        """None: a file system keeps no checksums that can be asked for."""
+
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         """Committed files whose key starts with ``prefix``, sorted by key; errors as in the protocol."""
         found = []
@@ -63,7 +66,9 @@ class LocalRepository:
             with contextlib.suppress(FileNotFoundError), os_errors_explained(path, FileNotFoundError):
                 status = path.stat()
                 modified = datetime.fromtimestamp(status.st_mtime, timezone.utc)
-                found.append(ObjectInfo(key, status.st_size, modified))
+                # The time of change: that of modification can be set back.
+                tag = f"{status.st_ino:x}-{status.st_ctime_ns:x}-{status.st_size:x}"
+                found.append(ObjectInfo(key, status.st_size, modified, tag))
         return iter(sorted(found, key=lambda info: info.key))
 
     def delete(self, key: str) -> None:
@@ -74,11 +79,21 @@ class LocalRepository:
         """Remove the files, and the directories they leave empty; errors as in the protocol."""
         self._remove([self.root / check_key(key) for key in keys])
 
+    def unfinished_writes(self, prefix: str) -> Iterator[UnfinishedWrite]:
+        """Unfinished files under ``prefix``, and when each was last written to; errors as in the protocol."""
+        for key, path in sorted(self._files(prefix, unfinished=True)):
+            with contextlib.suppress(FileNotFoundError), os_errors_explained(path, FileNotFoundError):
+                yield UnfinishedWrite(key, datetime.fromtimestamp(path.stat().st_mtime, timezone.utc))
+
     def abort_writes(self, prefix: str) -> int:
         """Remove unfinished files under ``prefix``; errors as in the protocol."""
         left = [path for _, path in self._files(prefix, unfinished=True)]
         self._remove(left)
         return len(left)
+
+    def lock_of(self, key: str) -> None:
+        """None: a folder has no locks of that kind."""
+        check_key(key)
 
     def free_bytes(self) -> int:
         """Bytes that this user may still write to the file system; RepositoryUnavailable without it."""

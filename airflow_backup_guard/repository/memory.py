@@ -10,7 +10,7 @@ from datetime import datetime, timezone
 from typing import BinaryIO
 
 from airflow_backup_guard.errors import ObjectExists, ObjectMissing
-from airflow_backup_guard.repository.base import ObjectInfo, ObjectWriter, StoredObject
+from airflow_backup_guard.repository.base import ObjectInfo, ObjectWriter, StoredObject, UnfinishedWrite
 from airflow_backup_guard.repository.keys import check_key, check_prefix
 
 
@@ -45,12 +45,15 @@ class MemoryRepository:
         except KeyError:
             raise ObjectMissing(f"{key} is not in {self.url}.") from None
 
+    def digest(self, key: str) -> None:
+        """None: memory keeps no checksums."""
+
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         """See :class:`~airflow_backup_guard.repository.base.Repository`."""
         check_prefix(prefix)
         with self._lock:
             found = sorted(item for item in self._objects.items() if item[0].startswith(prefix))
-        return iter([ObjectInfo(key, len(data), modified) for key, (data, modified) in found])
+        return iter([ObjectInfo(key, len(data), when, hashlib.sha256(data).hexdigest()) for key, (data, when) in found])
 
     def delete(self, key: str) -> None:
         """See :class:`~airflow_backup_guard.repository.base.Repository`."""
@@ -61,6 +64,13 @@ class MemoryRepository:
         for key in [check_key(key) for key in keys]:
             self._objects.pop(key, None)
 
+    def unfinished_writes(self, prefix: str) -> Iterator[UnfinishedWrite]:
+        """See :class:`~airflow_backup_guard.repository.base.Repository`."""
+        check_prefix(prefix)
+        with self._lock:
+            writers = sorted(self._writers, key=lambda writer: writer.key)
+            return iter([UnfinishedWrite(one.key, one.since) for one in writers if one.key.startswith(prefix)])
+
     def abort_writes(self, prefix: str) -> int:
         """See :class:`~airflow_backup_guard.repository.base.Repository`."""
         check_prefix(prefix)
@@ -69,6 +79,10 @@ class MemoryRepository:
         for writer in left:
             writer.abort()
         return len(left)
+
+    def lock_of(self, key: str) -> None:
+        """None: nothing in memory is locked."""
+        check_key(key)
 
     def free_bytes(self) -> None:
         """None: memory is not a place whose end can be planned for."""
@@ -81,6 +95,7 @@ class MemoryRepository:
 class _MemoryWriter(ObjectWriter):
     def __init__(self, repository: MemoryRepository, key: str) -> None:
         self.key = key
+        self.since = datetime.now(timezone.utc)
         self._repository = repository
         self._data: io.BytesIO | None = io.BytesIO()
 

@@ -10,7 +10,7 @@ from airflow_backup_guard.repository.base import Repository
 
 
 def open_repository(url: str, *, s3_client: Any = None) -> Repository:
-    """Open ``file:///srv/backups``, ``s3://bucket/prefix`` or ``s3://connection_id@bucket/prefix``.
+    """Open ``file:///srv/backups``, ``s3://bucket/prefix`` or ``s3://connection_id@bucket/prefix?kms_key=KEY``.
 
     Nothing is read or written yet. A connection id means something to Airflow only: a caller that has Airflow
     resolves it and gives the boto3 client in ``s3_client``; without one, boto3's own chain of credentials
@@ -23,7 +23,7 @@ def open_repository(url: str, *, s3_client: Any = None) -> Repository:
         return LocalRepository(Path(parsed.path))
     from airflow_backup_guard.repository.s3 import S3Repository, default_client
 
-    return S3Repository(s3_client or default_client(), parsed.bucket, parsed.path)
+    return S3Repository(s3_client or default_client(), parsed.bucket, parsed.path, parsed.kms_key)
 
 
 def connection_id(url: str) -> str | None:

@@ -9,7 +9,7 @@ import logging
 import mmap
 import threading
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from airflow_backup_guard.errors import BackupGuardError, RepositoryFull
@@ -47,8 +47,11 @@ class S3Writer(ObjectWriter):
     what is under way, and returns within a second even if S3 has stopped answering.
     """
 
-    def __init__(self, client: Any, at: dict[str, str], key: str, url: str) -> None:
+    def __init__(
+        self, client: Any, at: dict[str, str], key: str, url: str, encryption: Mapping[str, Any] | None = None
+    ) -> None:
         self._client, self._at, self._key = client, at, key
+        self._encryption = encryption or {}
         self._what = f"{url}/{key}"
         self._sha256, self._size = hashlib.sha256(), 0
         self._part = _Part(self, part_size(1))
@@ -76,7 +79,8 @@ class S3Writer(ObjectWriter):
         self._check()
         if self._upload is None:
             checksum = base64.b64encode(self._sha256.digest()).decode()
-            self._request(lambda: self._client.put_object(**self._at, Body=self._part, ChecksumSHA256=checksum))
+            sealed = {"ChecksumAlgorithm": "SHA256", "ChecksumSHA256": checksum}
+            self._request(lambda: self._client.put_object(**self._at, Body=self._part, **sealed, **self._encryption))
         else:
             upload = self._upload
             self._send_part()
@@ -124,7 +128,7 @@ class S3Writer(ObjectWriter):
             raise ended[0]
 
     def _begin(self) -> None:
-        answer = self._client.create_multipart_upload(**self._at, ChecksumAlgorithm="CRC32")
+        answer = self._client.create_multipart_upload(**self._at, ChecksumAlgorithm="CRC32", **self._encryption)
         with self._changed:
             self._upload = {**self._at, "UploadId": answer["UploadId"]}
             late = self.closed

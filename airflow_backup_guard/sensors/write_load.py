@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseNotifier, timezone
 
+from airflow_backup_guard.core.alert_rules import Severity
 from airflow_backup_guard.core.starvation import Patience, Urgency, weigh
 from airflow_backup_guard.errors import BackupGuardError, LoadNeverDropped
 from airflow_backup_guard.hooks.backup_guard import BackupGuardHook
-from airflow_backup_guard.hooks.notifiers import tell
+from airflow_backup_guard.hooks.notifiers import tell, tell_channels
 from airflow_backup_guard.sensors.gate import Gate
 
 if TYPE_CHECKING:
@@ -29,7 +30,10 @@ class WriteLoadSensor(Gate):
     A load that cannot be measured keeps the gate closed. With ``plan.rpo`` the gate warns while it is closed and the
     last verified backup grows old, then alerts, then does what ``plan.when_starved`` says.
 
-    :param notifiers: who is alerted; their templates may use ``{{ backup_title }}`` and ``{{ backup_report }}``
+    The channels of the plan's ``alerts`` are told, too.
+
+    :param notifiers: who is alerted beside them; their templates may use ``{{ backup_title }}`` and
+        ``{{ backup_report }}``
     """
 
     _look_at: datetime | None = None
@@ -104,6 +108,8 @@ class WriteLoadSensor(Gate):
         self.log.error("The backup of %s is held up by the load: %s", self.plan.name, text)
         title = f"Backup of {self.plan.name} is held up by the load ({urgency.value})"
         tell(self.notifiers, context, backup_title=title, backup_report=f"{title}\n\n{text}")
+        severity = Severity.CRITICAL if urgency is Urgency.STARVED else Severity.WARNING
+        tell_channels(self.plan, context, "gate.starved", "", text, severity)
 
     def _recall(self, context: Context, now: datetime) -> dict[str, Any]:
         """Since when this try has waited, and what it has told: in this process, or in the task's state, which

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shlex
 import shutil
 import signal
 import socket
@@ -19,6 +21,9 @@ import httpx
 import pytest
 
 from airflow_backup_guard.postgres.server import LocalServer
+from tests.acceptance.people import ACCOUNTS
+from tests.acceptance.shown import Shown
+from tests.webhook import Webhook
 
 TOP = Path(__file__).resolve().parents[2]
 START_SECONDS = 120
@@ -43,6 +48,16 @@ def free_ports(count: int) -> list[int]:
     with ExitStack() as stack:
         sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
         return [opened.getsockname()[1] for opened in sockets]
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """End a process and all that it started."""
+    for sent in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(process.pid, sent)
+            process.wait(20)
+        except (ProcessLookupError, subprocess.TimeoutExpired):
+            continue
 
 
 class Metrics(AbstractContextManager["Metrics"]):
@@ -74,10 +89,22 @@ class Metrics(AbstractContextManager["Metrics"]):
 class Airflow:
     """A running Airflow, driven over its REST API."""
 
-    def __init__(self, url: str, server: LocalServer, repository: Path, log: Path, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        url: str,
+        server: LocalServer,
+        repository: Path,
+        log: Path,
+        metrics: Metrics,
+        webhook: Webhook,
+        environment: dict[str, str],
+    ) -> None:
+        self.environment = environment
         self.server = server
         self.metrics = metrics
+        self.webhook = webhook
         self.repository = repository
+        self.staging = repository.with_name("staging")
         self._log = log
         self._client = httpx.Client(base_url=url, timeout=10)
 
@@ -152,6 +179,75 @@ class Airflow:
         return str(self.api("GET", run)["state"])
 
 
+class ApiServer:
+    """One more API server of a running Airflow, for people who log in."""
+
+    def __init__(self, url: str, log: Path) -> None:
+        self.url = url
+        self.log = log
+
+    def client(self, name: str | None = None) -> httpx.Client:
+        """Somebody who is logged in, or nobody."""
+        client = httpx.Client(base_url=self.url, timeout=30)
+        if name is not None:
+            login = {"username": name, "password": f"{name}-secret"}
+            answer = httpx.post(f"{self.url}/auth/token", json=login, timeout=30)
+            client.headers["Authorization"] = f"Bearer {answer.json()['access_token']}"
+        return client
+
+    def ready(self) -> bool:
+        """Whether it answers."""
+        with suppress(httpx.HTTPError), self.client() as client:
+            return client.get("/api/v2/version").is_success
+        return False
+
+
+@pytest.fixture(scope="session")
+def shown(airflow: Airflow) -> Shown:
+    """The repository of the plans that are looked at."""
+    return Shown(airflow.repository.with_name(f"{airflow.repository.name}-shown"))
+
+
+@pytest.fixture(scope="session")
+def accounts(airflow: Airflow, shown: Shown) -> Iterator[ApiServer]:
+    """The same Airflow behind a login, below a path: the accounts are those of tests/acceptance/accounts.py.
+
+    It starts once the plans have their backups, as the server remembers for a while how plans stand.
+    """
+    home = airflow.repository.parent
+    (port,) = free_ports(1)
+    url = f"http://127.0.0.1:{port}/airflow"
+    passwords = home / "passwords.json"
+    passwords.write_text(json.dumps({name: f"{name}-secret" for name in ACCOUNTS}))
+    environment = {
+        **airflow.environment,
+        "PYTHONPATH": os.pathsep.join([str(TOP), os.environ.get("PYTHONPATH", "")]),
+        "AIRFLOW__API__PORT": str(port),
+        "AIRFLOW__API__BASE_URL": url,
+        "AIRFLOW__CORE__AUTH_MANAGER": "tests.acceptance.accounts.Accounts",
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "False",
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": ",".join(f"{name}:{role}" for name, role in ACCOUNTS.items()),
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(passwords),
+    }
+    log = home / "accounts.log"
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "airflow", "api-server"],
+            env=environment,
+            cwd=home,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        running = ApiServer(url, log)
+        airflow.wait_until(running.ready, f"an API server with a login: {log}", START_SECONDS)
+        yield running
+    finally:
+        end(process)
+
+
 @pytest.fixture(scope="session")
 def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Airflow]:
     """Airflow with the example DAG and the DAGs of tests/acceptance/dags, on a database with some 60 MB of data."""
@@ -163,9 +259,12 @@ def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Airflow]:
     repository = home / "backups"
     api, worker_logs, triggerer_logs = free_ports(3)
     settings = {"fsync": "off", "checkpoint_timeout": "30s"}
-    with LocalServer.create(major=18, settings=settings) as server, Metrics() as metrics:
+    with LocalServer.create(major=18, settings=settings) as server, Metrics() as metrics, Webhook() as webhook:
         server.sql(f"CREATE ROLE guard LOGIN REPLICATION PASSWORD '{PASSWORD}' IN ROLE pg_monitor")
         server.sql("CREATE TABLE filler AS SELECT n, repeat('x', 500) FROM generate_series(1, 60000) n")
+        dump = shlex.join(
+            [str(server.binaries / "pg_dump"), f"--dbname={server.dsn()}", f"--file={home}/shop.dump", "--verbose"]
+        )
         environment = {
             **scrubbed_environment(home),
             "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
@@ -182,9 +281,12 @@ def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Airflow]:
             "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(triggerer_logs),
             "AIRFLOW_CONN_SHOP_PRIMARY": f"postgres://guard:{PASSWORD}@127.0.0.1:{server.port}/postgres",
             "AIRFLOW_CONN_WRONG_PASSWORD": f"postgres://guard:wrong@127.0.0.1:{server.port}/postgres",
+            "AIRFLOW_CONN_WEBHOOK": webhook.connection,
             "SHOP_BACKUP_REPOSITORY": repository.as_uri(),
+            "SHOP_STAGING": str(home / "staging"),
             "SHOP_OFF_PEAK": "daily 00:00-24:00",
             "SHOP_QUIET_FOR": "2s",
+            "SHOP_BACKUP_COMMAND": shlex.join(["sh", "-c", f"{dump} && echo it is in {home}/shop.dump"]),
         }
         log = home / "standalone.log"
         with log.open("w") as output:
@@ -198,13 +300,8 @@ def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Airflow]:
                 start_new_session=True,
             )
         try:
-            running = Airflow(f"http://127.0.0.1:{api}", server, repository, log, metrics)
+            running = Airflow(f"http://127.0.0.1:{api}", server, repository, log, metrics, webhook, environment)
             running.wait_until(running.ready, "a healthy Airflow", START_SECONDS)
             yield running
         finally:
-            for sent in (signal.SIGTERM, signal.SIGKILL):
-                try:
-                    os.killpg(process.pid, sent)
-                    process.wait(20)
-                except (ProcessLookupError, subprocess.TimeoutExpired):
-                    continue
+            end(process)

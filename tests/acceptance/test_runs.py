@@ -14,8 +14,8 @@ from airflow_backup_guard.engine import catalog
 from airflow_backup_guard.engine.verify import verify
 from airflow_backup_guard.operators.live import STATE_KEY
 from airflow_backup_guard.repository import open_repository
-from tests.acceptance.conftest import Airflow
-from tests.integration.guarded import sessions, slots
+from tests.acceptance.conftest import TOP, Airflow
+from tests.integration.guarded import slots
 
 
 def test_the_example_dag_makes_a_verified_backup(airflow: Airflow) -> None:
@@ -38,6 +38,11 @@ def test_the_example_dag_makes_a_verified_backup(airflow: Airflow) -> None:
     assert airflow.metrics.values[name + "bytes_read"] > 0
     assert airflow.metrics.values[name + "level"] == 0
     assert "≤ 25.0 ms" in airflow.returned(run, "write_load")["text"]
+    # Other tests have other plans.
+    sent = [name.split(".", 3)[3] for name in airflow.metrics.values if name.startswith("airflow.backup_guard.")]
+    assert {"gate.off_peak.wait_seconds", "gate.write_load.open", "backup.age_seconds"} <= set(sent)
+    page = (TOP / "docs/metrics.md").read_text()
+    assert [name for name in sent if f"`backup_guard.<plan>.{name}`" not in page] == []
 
 
 def task_process(airflow: Airflow, run: str) -> psutil.Process:
@@ -57,6 +62,12 @@ def copying(airflow: Airflow) -> str:
     return run
 
 
+def sessions_since(airflow: Airflow, moment: str) -> int:
+    """Sessions of ours that began after ``moment``; the watchdog of other tests may have had some for longer."""
+    ours = f"application_name LIKE 'backup_guard%' AND backend_start > '{moment}'"
+    return int(airflow.server.sql(f"SELECT count(*) FROM pg_stat_activity WHERE {ours}"))
+
+
 def mark_failed(airflow: Airflow, run: str) -> None:
     """What a person does in the UI."""
     airflow.api("PATCH", f"{run}/taskInstances/copy", new_state="failed")
@@ -72,11 +83,21 @@ def kill(airflow: Airflow, run: str) -> None:
     os.kill(task_process(airflow, run).pid, signal.SIGKILL)
 
 
-@pytest.mark.parametrize("end", [mark_failed, terminate, kill], ids=lambda end: end.__name__)
+def halt(airflow: Airflow, run: str) -> None:
+    """What the DAG that answers an incident does."""
+    answer = airflow.trigger("halt_slow")
+    assert airflow.finish(answer) == "success", airflow.log(answer, "stop")
+    (stopped,) = airflow.returned(answer, "stop")
+    assert stopped["obeyed"] is True and stopped["ended"] is True
+    assert "checkout is slow" in airflow.log(run, "copy") and "task stop of halt_slow" in airflow.log(run, "copy")
+
+
+@pytest.mark.parametrize("end", [mark_failed, terminate, kill, halt], ids=lambda end: end.__name__)
 def test_a_copy_that_is_ended_is_never_a_success_and_leaves_nothing(
     airflow: Airflow, end: Callable[[Airflow, str], None]
 ) -> None:
     """No session, no slot, no visible backup, no stored byte; the task and the run are failed, the teardown ran."""
+    began = airflow.server.sql("SELECT now()")
     run = copying(airflow)
     airflow.wait_until(lambda: bool((airflow.kept(run, "copy", STATE_KEY) or {}).get("done")), "the state of the copy")
     kept = airflow.kept(run, "copy", STATE_KEY)
@@ -85,7 +106,9 @@ def test_a_copy_that_is_ended_is_never_a_success_and_leaves_nothing(
     assert kept["signals"]["commit_latency"] > 0
     end(airflow, run)
     airflow.wait_until(
-        lambda: sessions(airflow.server) == 0 and slots(airflow.server) == 0, "the end of all sessions and slots", 10
+        lambda: sessions_since(airflow, began) == 0 and slots(airflow.server) == 0,
+        "the end of all sessions and slots",
+        10,
     )
     assert airflow.finish(run) == "failed"
     states = airflow.states(run)
@@ -95,6 +118,13 @@ def test_a_copy_that_is_ended_is_never_a_success_and_leaves_nothing(
     repository = open_repository(airflow.repository.as_uri())
     assert list(catalog.backups(repository, "slow")) == []
     assert list(repository.list("backups/slow/")) == []
+
+
+def test_halting_what_does_not_run(airflow: Airflow) -> None:
+    """To stop a backup when none runs is a success that stopped nothing."""
+    run = airflow.trigger("halt_wrong_password")
+    assert airflow.finish(run) == "success"
+    assert airflow.returned(run, "stop") == []
 
 
 def test_a_backup_that_cannot_begin_says_why(airflow: Airflow) -> None:

@@ -402,7 +402,8 @@ def test_an_encrypted_backup_is_read_as_stored_without_its_identity_and_looked_i
     assert verify(record, repository).verdict is Verdict.READABLE
     assert verify(record, repository, identities=[str(identity)]).verdict is Verdict.VERIFIED
     stranger = str(pyrage.x25519.Identity.generate())
-    assert verify(record, repository, identities=[stranger]).verdict is Verdict.UNKNOWN
+    with pytest.raises(RestoreRefused, match="none of the 1 identities"):
+        verify(record, repository, identities=[stranger])
     with pytest.raises(RestoreRefused, match="is encrypted"):
         restore(record, repository, tmp_path / "data")
     with pytest.raises(RestoreRefused, match="none of the 1 identities"):
@@ -566,3 +567,16 @@ def test_an_attempt_that_cannot_be_read_does_not_stand_in_the_way(guard_dsn: str
     repository = open_repository(plan.repository)
     repository.put("attempts/shop/20260101T000000Z-abcd.json", b'{"format": 2}')
     assert verify(back_up(plan, guard_dsn), repository).verdict is Verdict.VERIFIED
+
+
+def test_what_a_dead_copy_was_writing_is_swept(guard_dsn: str, tmp_path: Path) -> None:
+    """A copy that was killed while it wrote its attempt or its record leaves nothing of either for long."""
+    plan = plan_for(tmp_path / "backups")
+    repository = open_repository(plan.repository)
+    dead = take_snapshot(plan, guard_dsn, repository)
+    for folder in ("attempts", "records"):
+        (tmp_path / "backups" / folder / "shop").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "backups" / folder / "shop" / f".{dead.backup_id}.json.0123456789abcdef.unfinished").write_text("{")
+    assert len(list(repository.unfinished_writes(""))) == 2
+    back_up(plan, guard_dsn)
+    assert list(repository.unfinished_writes("")) == []

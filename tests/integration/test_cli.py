@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import pwd
+import re
 import shlex
 import shutil
 import signal
@@ -26,6 +27,9 @@ from moto.server import ThreadedMotoServer
 from airflow_backup_guard import __version__
 from airflow_backup_guard.cli import main
 from airflow_backup_guard.core.backup import BackupRecord, load_plain
+from airflow_backup_guard.engine.restore import restore
+from airflow_backup_guard.engine.stop import Stop
+from airflow_backup_guard.errors import BackupStopped
 from airflow_backup_guard.postgres.account import account_for
 from airflow_backup_guard.postgres.server import LocalServer
 from airflow_backup_guard.repository import open_repository
@@ -308,9 +312,10 @@ def test_list_shows_every_backup_and_its_last_verification(
     (entry,) = guard("list", "--json").document["backups"]
     assert set(entry) == {
         *("backup_id", "plan_name", "taken_at", "database_size", "stored_size", "seconds"),
-        *("server_version", "encrypted", "verdict", "verified_at"),
+        *("server_version", "encrypted", "verdict", "verified_at", "level", "read_at", "hold"),
     }
-    assert entry["verdict"] == "verified"
+    assert (entry["verdict"], entry["level"]) == ("verified", "consistent")
+    assert entry["read_at"] <= entry["verified_at"]
     for columns in ("200", "80", "50", "30"):
         monkeypatch.setenv("COLUMNS", columns)
         title, line = guard("list").out.splitlines()
@@ -318,6 +323,8 @@ def test_list_shows_every_backup_and_its_last_verification(
         assert line.startswith(made.record.backup_id)
         assert "verified" in line or columns == "30"
         assert ("TAKEN AT" in title) is (columns == "200")
+        if columns == "200":
+            assert re.search(r"verified +consistent +\d+(s|min) ago$", line)
 
 
 def test_an_unreadable_record_does_not_hide_the_others(guard: Guard, copied: Made) -> None:
@@ -335,6 +342,8 @@ def test_an_unreadable_record_does_not_hide_the_others(guard: Guard, copied: Mad
 def test_backups_of_several_plans_are_told_apart(guard: Guard, copied: Made, tmp_path: Path) -> None:
     """``latest`` of two plans is refused; a name, or a plan file, picks one."""
     shutil.copytree(copied.folder / "records" / "shop", copied.folder / "records" / "other")
+    (record,) = (copied.folder / "records" / "other").iterdir()
+    record.write_text(record.read_text().replace('"name": "shop"', '"name": "other"'))
     at = ("--repository", copied.url)
     assert guard("show", "latest", *at).status == 1
     assert guard("show", "latest", *at, "--plan-name", "shop").status == 0
@@ -352,7 +361,7 @@ def test_show_tells_all(guard: Guard, made: Made) -> None:
     for expected in ("every transaction committed before", "commits during", "max rate", "system "):
         assert expected in said
     document = guard("show", *at, "--json").document
-    assert set(document) == {*SUMMARY, "verification"}
+    assert set(document) == {*SUMMARY, "verification", "hold", "drill"}
     assert "parts" not in document["record"]
     with_parts = guard("show", *at, "--parts", "--json").document
     assert load_plain(BackupRecord, with_parts["record"]) == made.record
@@ -387,6 +396,59 @@ def test_verify_names_what_is_damaged(guard: Guard, copied: Made) -> None:
     assert any("missing" in problem for problem in document["problems"])
 
 
+def test_verify_looks_as_far_as_it_is_asked(guard: Guard, copied: Made) -> None:
+    """The exit status is 0 if the level is reached; what was read lately is read again only if that is wanted."""
+    at = ("--repository", copied.url)
+    stored = guard("verify", "latest", "--level", "stored", *at)
+    assert stored.status == 0
+    assert "is stored: every object is there" in stored.out
+    assert guard("verify", "latest", "--level", "readable", *at).status == 0
+    for options, share in (((), 1), ((), 0), (("--max-age", "0s"), 1), (("--full", "--max-rate", "1GB/s"), 1)):
+        document = guard("verify", "latest", *options, *at, "--json").document
+        assert (document["level"], document["verdict"]) == ("consistent", "verified")
+        assert document["bytes_read"] == share * copied.record.stored_size
+    assert "--full reads all of it again" in " ".join(guard("verify", "latest", *at).out.split())
+    shown = guard("show", "latest", *at).out
+    assert "consistent ok" in shown
+    assert "restored unknown no drill" in shown
+
+
+def test_verify_all_names_the_bad_among_the_good(guard: Guard, copied: Made) -> None:
+    """A deleted folder and a record that is none are told; the others are verified all the same."""
+    at = ("--repository", copied.url)
+    assert guard("verify", "--all", *at).status == 0
+    text = json.dumps(json.loads((copied.folder / "records/shop" / f"{copied.record.backup_id}.json").read_text()))
+    for other in ("20200101T000000Z-0000", "20200102T000000Z-0000"):
+        moved = text.replace(copied.record.backup_id, other)
+        (copied.folder / "records/shop" / f"{other}.json").write_text(moved if "02T" in other else text)
+    done = guard("verify", "--all", *at, "--json")
+    assert done.status == 1
+    verdicts = {found["backup_id"]: found["verdict"] for found in done.document["verifications"]}
+    assert verdicts == {"20200102T000000Z-0000": "damaged", copied.record.backup_id: "verified"}
+    (unreadable,) = done.document["unreadable"]
+    assert f"is the record of backup {copied.record.backup_id}" in unreadable["message"]
+    said = guard("verify", "--all", *at).out
+    assert "nothing is left under backups/shop/20200102T000000Z-0000/" in " ".join(said.split())
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        [],
+        ["latest", "--all"],
+        ["latest", "--level", "restored"],
+        ["latest", "--max-age", "7"],
+        ["latest", "--max-rate", "5"],
+    ],
+    ids=["nothing", "both", "level", "age", "rate"],
+)
+def test_verify_says_what_it_does_not_take(guard: Guard, made: Made, options: list[str]) -> None:
+    """Exit status 2, and what is allowed."""
+    done = guard("verify", *options, "--repository", made.url)
+    assert done.status == 2
+    assert re.search("Give an id|invalid choice|Allowed", done.err)
+
+
 # --- restore
 
 
@@ -399,16 +461,45 @@ def test_a_restore_refuses_a_folder_with_anything_in_it(guard: Guard, made: Made
     assert (tmp_path / "precious").read_text() == "data"
 
 
+def test_a_restore_that_was_cut_off_resumes(guard: Guard, made: Made, tmp_path: Path) -> None:
+    """Without --resume it is refused and says how; with it, what stood already is told."""
+    stop = Stop()
+    largest = max(part.content_size for part in made.record.parts)
+    with pytest.raises(BackupStopped):
+        restore(
+            made.record,
+            open_repository(made.url),
+            tmp_path / "data",
+            workers=1,
+            resume=True,
+            stop=stop,
+            on_progress=lambda done, total: done > largest and stop.request("seen enough"),
+        )
+    at = ("restore", made.record.backup_id, "--repository", made.url, "--to", str(tmp_path / "data"))
+    refused = guard(*at)
+    assert refused.status == 1
+    assert "Resume it (--resume)" in refused.err
+    done = guard(*at, "--resume", "--json")
+    assert done.status == 0
+    assert done.document["kept_size"] >= largest
+    assert done.document["read_size"] < sum(part.size for part in made.record.parts)
+
+
 def test_a_restore_warns_of_configuration_files_elsewhere(guard: Guard, copied: Made, tmp_path: Path) -> None:
     """What was not in the data directory is not in the backup, and whoever starts the server must know."""
+    shutil.rmtree(copied.folder / "verifications", ignore_errors=True)  # another test may have verified it
     record = next((copied.folder / "records").rglob("*.json"))
     values = json.loads(record.read_text())
     values["snapshot"]["warnings"] = ["configuration files: /etc/postgresql.conf lies outside.", "slot WAL limit: no."]
     record.write_text(json.dumps(values))
     done = guard("restore", "latest", "--repository", copied.url, "--to", str(tmp_path / "data"), "--json")
-    assert done.document["warnings"] == ["configuration files: /etc/postgresql.conf lies outside."]
+    assert done.document["warnings"] == [
+        f"backup {copied.record.backup_id} was never verified",
+        "configuration files: /etc/postgresql.conf lies outside.",
+    ]
     assert set(done.document) == {
-        *("backup_id", "plan_name", "target", "owner", "seconds", "postgresql_major", "start", "warnings")
+        *("backup_id", "plan_name", "target", "owner", "seconds", "postgresql_major", "start", "warnings"),
+        *("ended_at", "started", "read_size", "kept_size"),
     }
     assert (
         "/etc/postgresql.conf"

@@ -382,7 +382,8 @@ def test_an_order_to_what_does_not_run_is_refused(guard: Callable[..., Done], gu
     assert (done.status, done.out) == (1, "")
     assert "Nothing runs" in done.err
     assert "no backup runs" in guard("running", *at).out
-    assert guard("running", *at, "--json").document == {"repository": plan.repository, "running": []}
+    nothing = {"repository": plan.repository, "running": [], "commands": []}
+    assert guard("running", *at, "--json").document == nothing
     with CopyInFlight(plan, guard_dsn) as copying:
         runs = copying.snapshot.backup_id
         refused = guard("pause", "20200101T000000Z-0000", *at, "--json")

@@ -10,7 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import fields, is_dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 from enum import Enum
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
@@ -20,8 +20,10 @@ import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
-from airflow_backup_guard.core import BackupPlan
+from airflow_backup_guard.core import BackupPlan, DrillPolicy, RetentionPolicy
+from airflow_backup_guard.core.alert_catalogue import CATALOGUE
 from airflow_backup_guard.core.backup import FORMAT, BackupRecord, dump_plain, load_plain
+from airflow_backup_guard.core.fleet import Protection
 from airflow_backup_guard.core.load import SIGNALS
 from airflow_backup_guard.core.units import format_duration
 from airflow_backup_guard.engine import catalog
@@ -30,9 +32,10 @@ from airflow_backup_guard.postgres.account import account_for, everything_in
 from airflow_backup_guard.postgres.server import LocalServer
 from airflow_backup_guard.repository import open_repository
 from tests.integration.guarded import back_up, plan_for
+from tests.stored import store_backup
 
 TOP = Path(__file__).resolve().parents[2]
-PAGES = [TOP / "README.md", TOP / "CONTRIBUTING.md", TOP / "CHANGELOG.md", *sorted((TOP / "docs").glob("*.md"))]
+PAGES = [TOP / "README.md", TOP / "CONTRIBUTING.md", TOP / "CHANGELOG.md", *sorted((TOP / "docs").rglob("*.md"))]
 EXAMPLE = TOP / "dags" / "guarded_base_backup.py"
 S3_ACCESS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}
 DESCRIBE_DAG = """
@@ -361,6 +364,87 @@ def test_the_readmes_role_and_commands_are_enough(
     assert not verify(catalog.find(repository, "latest"), repository).problems
 
 
+def test_the_commands_of_the_retention_page_run(tmp_path: Path) -> None:
+    """As they stand there: one only shows, one removes, a hold is put and taken off; and its rules are the policy's."""
+    page = TOP / "docs" / "retention.md"
+    repository = open_repository((tmp_path / "backups").as_uri())
+    for days in range(20):
+        store_backup(repository, datetime.now(timezone.utc) - timedelta(days=days))
+    environment = {
+        "BACKUP_GUARD_REPOSITORY": repository.url,
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+    }
+    looking, holding = (code for _, code in blocks(page, "sh"))
+    said = run_shell(looking, environment)
+    assert "Nothing was removed. This frees" in said
+    assert "Removed:" in said
+    assert 6 < len(list(repository.list("records/"))) < 20
+    assert "case 4711" in run_shell(holding, environment)
+    rules = block(page, "text", "RetentionPolicy(").strip().removeprefix("retention=")
+    assert eval(rules, {"RetentionPolicy": RetentionPolicy}).keep_monthly == 12
+    rows = re.findall(r"^\| `(\w+)` \|", page.read_text(encoding="utf-8"), re.MULTILINE)
+    assert rows == [field.name for field in attrs.fields(RetentionPolicy)]
+
+
+def test_the_commands_of_the_page_on_plans_run(tmp_path: Path) -> None:
+    """Each command tells of a plan that stands well, and its states are all that there are."""
+    store_backup(open_repository(tmp_path.as_uri()), datetime.now(timezone.utc), connection="shop", rpo="26h")
+    page = TOP / "docs" / "fleet.md"
+    environment = {
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "BACKUP_GUARD_REPOSITORY": tmp_path.as_uri(),
+    }
+    said = run_shell(block(page, "sh"), environment)
+    assert said.count("protected") == 3
+    explained = re.findall(r"^\| (\w[\w ]*) \| ", page.read_text(encoding="utf-8"), re.MULTILINE)
+    assert set(explained) == {"word", *(state.value for state in Protection)}
+
+
+def test_the_drill_page_is_true(server: LocalServer, guard_dsn: str, tmp_path: Path) -> None:
+    """Its commands run and pass, its policy constructs, and its table has each field of it."""
+    page = TOP / "docs" / "drill.md"
+    plan = plan_for(tmp_path / "repository")
+    back_up(plan, guard_dsn)
+    environment = {
+        "BACKUP_GUARD_REPOSITORY": plan.repository,
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+    }
+    assert "passed its drill, on PostgreSQL 18." in run_shell(block(page, "sh"), environment)
+    names: dict[str, Any] = {}
+    exec(block(page, "python"), names)
+    assert DrillPolicy.from_dict(names["policy"].to_dict()) == names["policy"]
+    table = page.read_text(encoding="utf-8").partition("| field | default |")[2].partition("\n\n")[0]
+    assert re.findall(r"^\| `(\w+)`", table, re.MULTILINE) == [field.name for field in attrs.fields(DrillPolicy)]
+
+
+def test_the_page_on_audits_is_true(tmp_path: Path) -> None:
+    """Its commands run on a repository with a backup, its risks are such, and its task is one that Airflow takes."""
+    page = TOP / "docs" / "audit.md"
+    repository = open_repository((tmp_path / "backups").as_uri())
+    store_backup(repository, datetime.now(timezone.utc))
+    environment = {
+        "BACKUP_GUARD_REPOSITORY": repository.url,
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "AIRFLOW_HOME": str(tmp_path),
+    }
+    audit, verify_chain = block(page, "sh").splitlines()
+    assert "Not passed" in run_shell(f"{audit} || test $? = 1", environment, cwd=tmp_path)
+    assert (tmp_path / "audit.html").exists()
+    assert "1 audits, each as it was made" in run_shell(verify_chain, environment)
+    (tmp_path / "risks.toml").write_text(block(page, "toml").replace("BG023", "BG009"), encoding="utf-8")
+    assert "Accepted by alice" in run_shell(f"{audit} --accept risks.toml || test $? = 1", environment, cwd=tmp_path)
+    plan = (
+        "from airflow_backup_guard.core import BackupPlan, OffPeakCalendar\n"
+        "calendar = OffPeakCalendar.parse('daily 01:00-05:00', tz='UTC')\n"
+        "shop = BackupPlan(name='shop', connection='shop', repository='file:///srv/backups', calendar=calendar)\n"
+        "warehouse = shop\n"
+    )
+    script = plan + block(page, "python") + "print(audit.task_id, len(audit.plans), audit.accepted[0].owner)"
+    assert "audit 2 alice" in run_shell(
+        '"$PYTHON" -c "$SCRIPT"', {**environment, "SCRIPT": script, "PYTHON": sys.executable}
+    )
+
+
 def test_the_notifiers_of_the_page_render_the_report(tmp_path: Path) -> None:
     """The example constructs, and its templates take the title, and the report with what HTML must not read."""
     script = block(TOP / "docs" / "dag.md", "python") + (
@@ -403,3 +487,86 @@ def test_every_page_is_in_the_list() -> None:
     index = (TOP / "docs" / "index.md").read_text(encoding="utf-8")
     for page in (TOP / "docs").glob("*.md"):
         assert page.name == "index.md" or f"]({page.name})" in index, f"{page.name} is not in docs/index.md"
+
+
+def test_the_dashboard_shows_metrics_that_there_are() -> None:
+    """Each query of the example dashboard asks for a gauge that the page on metrics describes."""
+    page = (TOP / "docs/metrics.md").read_text()
+    described = {name.replace(".", "_") for name in re.findall(r"`backup_guard\.<plan>\.([\w.]+)`", page)}
+    dashboard = json.loads((TOP / "docs/grafana-dashboard.json").read_text())
+    asked = re.findall(r"airflow_backup_guard_\$\{plan\}_(\w+)", json.dumps(dashboard))
+    assert asked and set(asked) <= described
+
+
+def test_the_catalogue_of_alerts_is_whole() -> None:
+    """The page on alerts has each alert with its meaning and the first three things to do."""
+    page = (TOP / "docs/alerts.md").read_text()
+    listed = {heading for heading, _, _ in re.findall(r"^### (`[\w.]+`)( .*)?\n\n(.*)$", page, re.MULTILINE)}
+    assert listed == {f"`{entry.key}`" for entry in CATALOGUE}
+    for entry in CATALOGUE:
+        steps = "\n".join(f"{number}. {thing}" for number, thing in enumerate(entry.first, 1))
+        assert f"### `{entry.key}` {entry.title}\n\n{entry.meaning}\n\n{steps}\n" in page
+
+
+def test_the_commands_of_the_page_are_guarded(source: Callable[..., LocalServer], tmp_path: Path) -> None:
+    """Both ways to hold pg_dump leave a dump that pg_restore can read."""
+    server = source(18)
+    server.sql("CREATE DATABASE shop")
+    server.sql("CREATE TABLE plain AS SELECT n FROM generate_series(1, 5000) n", "shop")
+    environment = {
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{server.binaries}{os.pathsep}{os.environ['PATH']}",
+        "BACKUP_GUARD_DSN": server.dsn(),
+        "PGHOST": str(server.socket_directory),
+        "PGPORT": str(server.port),
+        "PGUSER": server.superuser,
+    }
+    commands = block(TOP / "docs" / "command.md", "sh").replace("/srv/backups", str(tmp_path)).splitlines()
+    assert len(commands) == 2
+    for command in commands:
+        said = run_shell(f"{command}\npg_restore --list {tmp_path}/shop.dump; rm {tmp_path}/shop.dump", environment)
+        assert "pg_dump ended well" in said
+        assert "TABLE DATA public plain" in said
+
+
+def test_the_task_of_the_page_constructs(tmp_path: Path) -> None:
+    """The example of a guarded command is one that Airflow takes."""
+    script = block(TOP / "docs" / "command.md", "python") + "print(backup.task_id, backup.template_fields)"
+    environment = {"AIRFLOW_HOME": str(tmp_path), "SCRIPT": script, "PYTHON": sys.executable}
+    assert "backup ('command', 'env'" in run_shell('"$PYTHON" -c "$SCRIPT"', environment)
+
+
+def test_the_page_on_restoring_restores(source: Callable[..., LocalServer], tmp_path: Path) -> None:
+    """All commands write a data directory, and the task is one that Airflow takes."""
+    server = source(18)
+    plan = plan_for(tmp_path / "backups")
+    back_up(plan, server.dsn())
+    page = TOP / "docs" / "restore.md"
+    environment = {
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "BACKUP_GUARD_REPOSITORY": plan.repository,
+        "AIRFLOW_HOME": str(tmp_path),
+        "SCRIPT": block(page, "python") + "print(restore.task_id, restore.max_rate)",
+    }
+    said = run_shell(block(page, "sh").replace("/srv/", f"{tmp_path}/"), environment)
+    assert said.count("is restored to") == 3
+    for folder in ("restored", "from-before", "in-steps"):
+        assert (tmp_path / folder / "global" / "pg_control").exists()
+    assert "restore 200MB/s" in run_shell(f'"{sys.executable}" -c "$SCRIPT"', environment)
+
+
+def test_the_alerts_of_the_page_construct(tmp_path: Path) -> None:
+    """The rules are those of a plan, and the DAG with its deadline and its callback is one that Airflow takes."""
+    rules, dag = (code for _, code in blocks(TOP / "docs" / "alerts.md", "python"))
+    script = f"""
+from airflow_backup_guard.core import BackupPlan, OffPeakCalendar
+from airflow_backup_guard.operators import PostgresSnapshotOperator
+{rules}
+calendar = OffPeakCalendar.parse("daily 01:00-05:00", tz="UTC")
+plan = BackupPlan(name="shop", connection="shop", repository="file:///srv/backups", calendar=calendar, alerts=alerts)
+assert BackupPlan.from_dict(plan.to_dict()) == plan
+{dag}
+print(snapshot.dag.deadline[0].callback.path, [channel.name for channel in alerts.channels])
+"""
+    environment = {"AIRFLOW_HOME": str(tmp_path), "SCRIPT": script, "PYTHON": sys.executable}
+    said = run_shell('"$PYTHON" -c "$SCRIPT"', environment)
+    assert "airflow_backup_guard.notifications.backup_guard.BackupGuardNotifier ['chat', 'on-call']" in said

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -16,11 +17,11 @@ from typing import Any, NamedTuple
 import pytest
 
 from airflow_backup_guard.core.backup import BackupRecord
-from airflow_backup_guard.core.units import Size
+from airflow_backup_guard.core.units import Rate, Size
 from airflow_backup_guard.engine.restore import restore
 from airflow_backup_guard.engine.stop import Stop
 from airflow_backup_guard.engine.target import CLAIM_FILE, Target
-from airflow_backup_guard.errors import BackupStopped, RestoreRefused
+from airflow_backup_guard.errors import BackupDamaged, BackupStopped, RestoreRefused
 from airflow_backup_guard.postgres.account import account_for
 from airflow_backup_guard.postgres.server import LocalServer
 from airflow_backup_guard.repository import open_repository
@@ -124,10 +125,10 @@ def test_a_killed_restore_is_told_from_one_that_runs(made: Made, tmp_path: Path)
     assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
     for folder in (tmp_path / "data", tmp_path / "space"):
         assert (folder / CLAIM_FILE).exists()
-        with pytest.raises(RestoreRefused, match=r"left.*killed.*backup 2.*process") as caught:
+        with pytest.raises(RestoreRefused, match=r"left.*cut off.*backup 2.*process") as caught:
             restore(made.record, made.repository, tmp_path / "data", tablespaces={made.space: tmp_path / "space"})
         assert str(folder) in caught.value.message
-        assert "Remove the folder, or all that is in it" in caught.value.remedy
+        assert "--resume), or remove the folder" in caught.value.remedy
         shutil.rmtree(folder)
     restore(made.record, made.repository, tmp_path / "data", tablespaces={made.space: tmp_path / "space"})
 
@@ -234,3 +235,31 @@ def test_everything_is_on_the_disk_before_the_control_file_is_there(
     assert written <= set(flushed)
     assert {data, space, tmp_path} <= set(flushed)
     assert flushed[-2:] == [data / "global" / "pg_control", data / "global"]
+
+
+def test_a_restore_reads_no_faster_than_it_may(made: Made, tmp_path: Path) -> None:
+    """All of its readers together: it takes at least as long as its bytes at that rate."""
+    rate = Rate(made.record.stored_size // 2)
+    began = time.monotonic()
+    restore(
+        made.record, made.repository, tmp_path / "data", tablespaces={made.space: tmp_path / "space"}, max_rate=rate
+    )
+    assert time.monotonic() - began > 1.5
+    assert (tmp_path / "data" / "global" / "pg_control").exists()
+
+
+@pytest.mark.parametrize("kind", ["archive", "wal", "manifest"])
+def test_a_damaged_part_ends_the_restore_and_leaves_nothing(made: Made, tmp_path: Path, kind: str) -> None:
+    """Whichever of those that are read side by side it is, it is the one that the error names."""
+    part = made.record.parts_of(kind)[-1]
+    folder = tmp_path / "repository"
+    shutil.copytree(made.repository.url.removeprefix("file://"), folder)
+    content = bytearray((folder / part.key).read_bytes())
+    content[len(content) // 2] ^= 1
+    (folder / part.key).write_bytes(content)
+    damaged = open_repository(folder.as_uri())
+    with pytest.raises(BackupDamaged) as caught:
+        restore(made.record, damaged, tmp_path / "data", tablespaces={made.space: tmp_path / "space"})
+    assert part.key in str(caught.value)
+    assert {path.name for path in tmp_path.iterdir()} == {"repository"}
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith(("restore", "read-ahead"))]

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_backup_guard.core.gate import GateReading, LogRhythm, Quiet
-from airflow_backup_guard.core.load import Assessment, Finding, LoadLevel
+from airflow_backup_guard.core.load import Assessment, Finding, LoadLevel, LoadSample
 
 START = datetime(2026, 3, 10, 1, tzinfo=timezone.utc)
 SECOND = timedelta(seconds=1)
@@ -17,7 +17,7 @@ SECOND = timedelta(seconds=1)
 
 def assessment(level: LoadLevel) -> Assessment:
     """A verdict, whatever the cause."""
-    return Assessment(level, (Finding("commit_latency", level, 0.01),))
+    return Assessment(level, (Finding("commit_latency", level, 0.01),), LoadSample(START))
 
 
 def reading(level: LoadLevel, *, opened: bool = False) -> GateReading:

@@ -17,6 +17,7 @@ from airflow_backup_guard.core.calendar import OffPeakCalendar
 from airflow_backup_guard.core.load import Limit, LoadLimits
 from airflow_backup_guard.core.plan import BackupPlan, WhenLate, WhenStarved
 from airflow_backup_guard.core.units import Rate
+from airflow_backup_guard.core.watchdog import AllowRule, Policy, WatchdogPolicy
 from airflow_backup_guard.errors import BackupGuardError, InvalidPlan
 
 NIGHTS = OffPeakCalendar.parse("Mon-Fri 01:00-05:00; Fri,Sat 22:00-08:00", tz="America/Los_Angeles")
@@ -92,12 +93,16 @@ REPOSITORIES = '"file:///absolute/path", "s3://bucket/prefix"'
         *(("max_rate", value, "from 32kB/s to 1GiB/s") for value in ("31kB/s", "2GB/s", "0B/s")),
         *(("min_rate", value, '"50MB/s"') for value in (1, "1", "1MB", None)),
         *(("min_rate", value, "from 32kB/s to 1GiB/s") for value in ("31kB/s", "0MB/s")),
+        *(("retention", value, "RetentionPolicy(keep_daily=7") for value in (7, None, {"keep_last": 7})),
+        *(("rto", value, "") for value in (5, "0s", "4000d")),
+        *(("drill", value, "DrillPolicy(amcheck=") for value in (7, None, {"amcheck": "off"})),
         *(("checkpoint", value, '"spread" or "fast"') for value in ("slow", "", None, True)),
         *(("compression_level", value, "from 1 to 19") for value in (0, 20, -1, 3.0, "3", None, True)),
         *(
             ("recipients", value, "a list of age public keys")
             for value in (RECIPIENT, ["ssh-rsa AAAA"], [5], 5, None, [""])
         ),
+        *(("watchdog", value, "WatchdogPolicy(policy=") for value in ("terminate", None, {"policy": "alert"})),
     ],
     ids=lambda value: repr(value)[:30],
 )
@@ -180,6 +185,7 @@ def test_plain_values_are_readable() -> None:
         "min_remaining": None,
         "when_late": "wait",
         "rpo": None,
+        "rto": None,
         "when_starved": "wait",
         "at_window_end": "floor",
         "window_first": False,
@@ -190,6 +196,16 @@ def test_plain_values_are_readable() -> None:
         "max_rate": "1500000B/s",
         "min_rate": "1000000B/s",
         "recipients": [],
+        "alerts": {
+            "channels": [],
+            "thresholds": None,
+            "raise_after": "30s",
+            "clear_after": "2min",
+            "remind_after": "30min",
+        },
+        "retention": {},
+        "watchdog": {"policy": "alert", "grace": "1min", "allow": []},
+        "drill": {},
     }
 
 
@@ -225,6 +241,22 @@ PLANS = st.builds(
     checkpoint=st.sampled_from(["spread", "fast"]),
     compression_level=st.integers(1, 19),
     recipients=st.lists(st.text().map(lambda key: f"age1{key}"), max_size=3),
+    rto=st.none() | st.timedeltas(timedelta(microseconds=1), timedelta(days=3660)),
+    watchdog=st.builds(
+        WatchdogPolicy,
+        policy=st.sampled_from(Policy),
+        grace=st.timedeltas(timedelta(0), timedelta(days=1)),
+        allow=st.lists(
+            st.builds(
+                AllowRule,
+                user=st.text(min_size=1).filter(str.strip),
+                application_name=st.none() | st.just("pg_dump*"),
+                client=st.sampled_from([None, "local", "10.0.0.0/8", "::1"]),
+                off_peak_only=st.booleans(),
+            ),
+            max_size=2,
+        ),
+    ),
 )
 
 
@@ -279,6 +311,11 @@ def test_an_unknown_field_is_named() -> None:
         ("max_rate", 100),
         ("quiet_for", 30),
         ("recipients", None),
+        ("watchdog", "alert"),
+        ("watchdog", {"policy": "kill"}),
+        ("watchdog", {"allow": ["backup"]}),
+        ("watchdog", {"allow": [{"role": "backup"}]}),
+        ("watchdog", {"allow": [{}]}),
     ],
 )
 def test_a_wrong_value_in_a_plan_file_is_refused(field: str, value: Any) -> None:

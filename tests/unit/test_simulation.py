@@ -81,3 +81,13 @@ def test_more_strain_never_means_more_rate(strains: list[float], rate: int) -> N
     normal = assess(LoadSample(datetime(2000, 1, 1, tzinfo=timezone.utc), {"commit_latency": 0.001}), LIMITS)
     less, more = (decide(pace, normal, strain=strain).rate for strain in sorted(strains))
     assert more <= less
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_more_load_of_the_application_is_not_taken_for_harm_of_the_copy(seed: int) -> None:
+    """When the application becomes busier for good, the copy falls, learns the new baseline, and is off its floor
+    within 25 seconds, whenever its baseline was measured last; and commits do not pay for that."""
+    for quiet in (40, 55, 70):
+        seen = run(seed, (quiet, 0.2), (60, 0.6))[quiet:]
+        assert max(second.rate for second in seen[15:25]) > 2 * FLOOR
+        assert mean(second.strain for second in seen[15:]) < TARGET_STRAIN + 0.15

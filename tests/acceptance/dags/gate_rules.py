@@ -13,7 +13,8 @@ from airflow_backup_guard.sensors import OffPeakSensor, WriteLoadSensor
 now = pendulum.now("UTC")
 WAYS = {
     "poked": {"mode": "poke", "poke_interval": 1},
-    "rescheduled": {"mode": "reschedule", "poke_interval": 1},
+    # Airflow takes a task for dead if it is queued again before the executor's word of its last end was read.
+    "rescheduled": {"mode": "reschedule", "poke_interval": 3},
     "deferred": {"deferrable": True},
 }
 HELD = CustomSignal(sql="SELECT count(*) FROM pg_class WHERE relname = 'hold_the_gates'", max="0.5")

@@ -1,4 +1,4 @@
-"""A backup that takes half a minute, so that things can happen to it; and one that cannot begin."""
+"""A backup that takes half a minute, so that things can happen to it; one that cannot begin; what halts them."""
 
 import os
 
@@ -8,6 +8,7 @@ from airflow.sdk import DAG
 from airflow_backup_guard.core import BackupPlan, OffPeakCalendar
 from airflow_backup_guard.operators import (
     BackupNotifyOperator,
+    BackupStopOperator,
     BackupVerifyOperator,
     PostgresSnapshotOperator,
     ThrottledCopyOperator,
@@ -29,3 +30,6 @@ for name, connection in (("slow", "shop_primary"), ("wrong_password", "wrong_pas
         notify = BackupNotifyOperator(task_id="notify", plan=plan, snapshot=snapshot)
         snapshot >> copy >> verify >> notify
         copy >> snapshot.teardown()
+
+    with DAG(f"halt_{name}", schedule=None, start_date=pendulum.datetime(2026, 1, 1)):
+        BackupStopOperator(task_id="stop", plan=plan, reason="checkout is slow")

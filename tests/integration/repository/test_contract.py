@@ -231,6 +231,7 @@ def test_bad_keys(place: Place, key: str) -> None:
         place.repository.writer,
         place.repository.reader,
         place.repository.delete,
+        place.repository.lock_of,
         lambda key: place.repository.delete_all([key]),
         lambda key: place.repository.put(key, b""),
     ):
@@ -260,6 +261,42 @@ def test_abort_writes(place: Place) -> None:
     assert place.repository.abort_writes("") == 1
     assert place.leftovers() == 0
     assert keys(place.repository) == ["one/whole"]
+
+
+def test_a_tag_changes_with_the_content(place: Place) -> None:
+    """Also where size and time stay the same; a listing without a change has the same tags."""
+    tags = set()
+    for content in (b"one", b"two", b"six"):
+        place.repository.put("a", content)
+        (first,), (second,) = list(place.repository.list("")), list(place.repository.list(""))
+        assert first.tag == second.tag != ""
+        tags.add(first.tag)
+    assert len(tags) == 3
+
+
+def test_unfinished_writes(place: Place) -> None:
+    """What is being written is listed with its key and a time, under its prefix only, until it is whole or dropped."""
+    place.repository.put("one/whole", b"1")
+    with place.repository.writer("one/a") as writer, place.repository.writer("two/a") as other:
+        for one in (writer, other):
+            one.write(bytes(PART + 1))
+        (found,) = place.repository.unfinished_writes("one/")
+        assert found.key == "one/a"
+        # moto dates every upload to the day of an example in S3's documentation.
+        assert abs(datetime.now(timezone.utc) - found.since) < timedelta(minutes=1) or found.since.year == 2010
+        assert [one.key for one in place.repository.unfinished_writes("")] == ["one/a", "two/a"]
+        assert keys(place.repository) == ["one/whole"]
+        writer.commit()
+        assert list(place.repository.unfinished_writes("one/")) == []
+    assert place.leftovers() == 0
+    assert list(place.repository.unfinished_writes("")) == []
+
+
+def test_nothing_is_locked(place: Place) -> None:
+    """Where nobody asked for locks, whether the object is there or not."""
+    place.repository.put("a", b"")
+    assert place.repository.lock_of("a") is None
+    assert place.repository.lock_of("nothing") is None
 
 
 def test_free_bytes(place: Place) -> None:

@@ -15,6 +15,8 @@ from airflow_backup_guard.repository import connection_id, open_repository
 from airflow_backup_guard.repository.local import LocalRepository
 from airflow_backup_guard.repository.s3 import S3Repository
 
+KMS_ARN = "arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab"
+
 
 @pytest.mark.parametrize(
     ("url", "parsed"),
@@ -24,6 +26,8 @@ from airflow_backup_guard.repository.s3 import S3Repository
         ("s3://bucket", RepositoryURL("s3", "", "bucket")),
         ("s3://bucket/a/b/", RepositoryURL("s3", "a/b", "bucket")),
         ("s3://aws_default@bucket/a", RepositoryURL("s3", "a", "bucket", "aws_default")),
+        ("s3://bucket?kms_key=alias/backups", RepositoryURL("s3", "", "bucket", kms_key="alias/backups")),
+        (f"s3://c@bucket/a?kms_key={KMS_ARN}", RepositoryURL("s3", "a", "bucket", "c", KMS_ARN)),
     ],
 )
 def test_parse(url: str, parsed: RepositoryURL) -> None:
@@ -49,6 +53,11 @@ def test_parse(url: str, parsed: RepositoryURL) -> None:
         "s3://@bucket/a",
         "s3://bucket/../a",
         "s3://bucket/a?versionId=1",
+        "s3://bucket/a?kms_key=",
+        "s3://bucket/a?kms_key=a&kms_key=b",
+        "s3://bucket/a?kms_key=a#b",
+        "s3://bucket/a?",
+        "file:///srv/backups?kms_key=a",
         "s3://bucket/a#b",
         "s3://bucket/a b",
         "s3://bucket:9000/a",

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
+import boto3
 import pytest
 from botocore.exceptions import ClientError
 
@@ -27,6 +28,7 @@ from airflow_backup_guard.errors import (
     RepositoryFull,
     RepositoryUnavailable,
 )
+from airflow_backup_guard.repository import open_repository
 from airflow_backup_guard.repository.codec import EncodingWriter
 from airflow_backup_guard.repository.s3 import S3Repository
 from airflow_backup_guard.repository.s3_errors import s3_errors_explained
@@ -132,6 +134,32 @@ def test_every_byte_has_a_checksum(s3_endpoint: str, connect: Connect, bucket: s
     else:
         expected = [base64.b64encode(zlib.crc32(part).to_bytes(4, "big")) for part in (data[:PART], data[PART:])]
         assert sorted(headers["x-amz-checksum-crc32"] for headers in seen) == sorted(expected)
+
+
+@pytest.mark.parametrize("size", [0, 1000, PART + 1])
+def test_a_key_of_kms_is_passed_through(s3_endpoint: str, connect: Connect, bucket: str, size: int) -> None:
+    """With a key in the URL every object is encrypted with it, however it is written, and is read as any other."""
+    client = connect(s3_endpoint)
+    asked: list[Any] = []
+    for operation in ("PutObject", "CreateMultipartUpload"):
+        client.meta.events.register(
+            f"before-call.s3.{operation}",
+            lambda params, **_: asked.append(params["headers"]["x-amz-server-side-encryption-bucket-key-enabled"]),
+        )
+    session = boto3.session.Session("test", "test", region_name="us-east-1")
+    key = session.client("kms", endpoint_url=s3_endpoint).create_key()["KeyMetadata"]["Arn"]
+    repository = open_repository(f"s3://{bucket}/p?kms_key={key}", s3_client=client)
+    data = os.urandom(size)
+    with repository.writer("written") as writer:
+        writer.write(data)
+        writer.commit()
+    repository.put("put", data, if_absent=True)
+    for name in ("written", "put"):
+        with repository.reader(name) as reader:
+            assert reader.read() == data
+        found = client.head_object(Bucket=bucket, Key=f"p/{name}")
+        assert (found["ServerSideEncryption"], found["SSEKMSKeyId"]) == ("aws:kms", key)
+    assert asked == ["true", "true"]
 
 
 def test_parts_hold_the_longest_object() -> None:

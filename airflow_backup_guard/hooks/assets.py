@@ -1,0 +1,38 @@
+"""The asset that a verified backup updates, so that other DAGs can be scheduled on it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import Asset
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from airflow_backup_guard.core import BackupPlan
+    from airflow_backup_guard.core.backup import BackupRecord
+
+_GROUP = "postgres-backup"
+
+
+def backup_asset(plan: BackupPlan | str) -> Asset:
+    """The asset of a plan, or of the plan by this name: ``schedule=[backup_asset(plan)]``.
+
+    Each of its events has ``backup_id``, ``plan_name``, ``taken_at``, ``database_size`` and ``stored_size`` (bytes) in
+    ``extra``.
+    """
+    name = plan if isinstance(plan, str) else plan.name
+    # Airflow takes URIs with x- as they are; for any other scheme it would look through all providers at each parsing.
+    return Asset(name=f"{_GROUP}-{name}", uri=f"x-{_GROUP}://{name}", group=_GROUP)
+
+
+def tell_asset(context: Context, plan: BackupPlan, record: BackupRecord) -> None:
+    """Give the event that the task's success will make of the plan's asset what there is to know of the backup."""
+    about: dict[str, Any] = {
+        "backup_id": record.backup_id,
+        "plan_name": record.plan_name,
+        "taken_at": record.snapshot.taken_at.isoformat(),
+        "database_size": record.database_size,
+        "stored_size": record.stored_size,
+    }
+    context["outlet_events"][backup_asset(plan)].extra.update(about)

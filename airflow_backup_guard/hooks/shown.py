@@ -1,0 +1,54 @@
+"""What the pages in Airflow's UI know of a task: the API server reads DAGs as Airflow has serialized them, never their
+files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from airflow_backup_guard.hooks.links import PlanLink
+
+if TYPE_CHECKING:
+    from airflow.sdk import BaseOperatorLink
+
+    from airflow_backup_guard.core import BackupPlan
+
+FIELD = "backup_guard"
+"""The field of a serialized task: JSON with ``step``, and ``plans``, each as :meth:`BackupPlan.to_dict` gives it."""
+
+
+class ShownTask:
+    """Beside an operator, as a base class before Airflow's own: serializes what the task does, and under which plan,
+    and has a link to the plan's page.
+
+    There are connection ids in it, and no credentials.
+    """
+
+    backup_step: ClassVar[str] = "other"
+    operator_extra_links: Collection[BaseOperatorLink] = (PlanLink(),)
+    plan: BackupPlan
+
+    @property
+    def backup_guard(self) -> str:
+        """The field's value."""
+        return json.dumps({"step": self.backup_step, "plans": [plan.to_dict() for plan in self.shown_plans()]})
+
+    def shown_plans(self) -> Sequence[BackupPlan]:
+        """The plans that this task is about."""
+        return (self.plan,)
+
+    @classmethod
+    def get_serialized_fields(cls) -> frozenset[str]:
+        """What Airflow serializes of a task, and ours."""
+        fields: frozenset[str] = super().get_serialized_fields() | {FIELD}  # type: ignore[misc]
+        return fields
+
+
+def read_shown(text: Any) -> tuple[str, list[dict[str, Any]]] | None:
+    """Step and plans, as :class:`ShownTask` wrote them; None for whatever else."""
+    try:
+        found = json.loads(text)
+        return str(found["step"]), [dict(plan) for plan in found["plans"]]
+    except (KeyError, TypeError, ValueError):
+        return None

@@ -1,0 +1,77 @@
+"""What Airflow's database has of one task instance: its state, what it returned, and what it keeps while it runs."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from airflow.models.task_state_store import TaskStateStoreModel
+from airflow.models.taskinstance import TaskInstance
+from airflow.models.xcom import XComModel
+from airflow.utils.session import create_session
+from sqlalchemy import select
+
+_OVER = {"success", "failed", "skipped", "upstream_failed", "removed"}
+
+
+@dataclass(frozen=True)
+class Instance:
+    """One task instance; ``state`` is None before it is scheduled."""
+
+    dag_id: str
+    run_id: str
+    task_id: str
+    map_index: int
+    state: str | None
+    started_at: datetime | None
+
+    @property
+    def over(self) -> bool:
+        """Whether it has ended, and will not be tried again."""
+        return self.state in _OVER
+
+    @property
+    def running(self) -> bool:
+        """Whether a worker has it now."""
+        return self.state == "running"
+
+
+def find_instance(dag_id: str, run_id: str, task_id: str, map_index: int) -> Instance | None:
+    """The task instance, if there is one."""
+    columns = (TaskInstance.state, TaskInstance.start_date)
+    with create_session() as session:
+        row = session.execute(_of(select(*columns), TaskInstance, dag_id, run_id, task_id, map_index)).first()
+    return None if row is None else Instance(dag_id, run_id, task_id, map_index, row[0] and str(row[0]), row[1])
+
+
+def kept(instance: Instance, key: str) -> dict[str, Any]:
+    """What the task keeps under a key; empty if there is nothing, or nothing that could be ours."""
+    statement = _of_instance(select(TaskStateStoreModel.value), TaskStateStoreModel, instance)
+    with create_session() as session:
+        value = session.scalar(statement.where(TaskStateStoreModel.key == key))
+    try:
+        found = json.loads(value) if value else {}
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def returned(instance: Instance) -> dict[str, Any]:
+    """What the task returned; empty if it has not, or not what ours return."""
+    statement = _of_instance(select(XComModel), XComModel, instance)
+    with create_session() as session:
+        row = session.scalar(statement.where(XComModel.key == "return_value"))
+        found = None if row is None else XComModel.deserialize_value(row)
+    return found if isinstance(found, dict) else {}
+
+
+def _of_instance(statement: Any, model: Any, instance: Instance) -> Any:
+    return _of(statement, model, instance.dag_id, instance.run_id, instance.task_id, instance.map_index)
+
+
+def _of(statement: Any, model: Any, dag_id: str, run_id: str, task_id: str, map_index: int) -> Any:
+    return statement.where(
+        model.dag_id == dag_id, model.run_id == run_id, model.task_id == task_id, model.map_index == map_index
+    )

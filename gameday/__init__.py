@@ -1,0 +1,1 @@
+"""The training that ``make gameday`` runs: the incident, lived through on one machine."""

@@ -1,0 +1,112 @@
+"""Page checksums: the value that PostgreSQL's description gives, and the pages that have one."""
+
+from __future__ import annotations
+
+import random
+import struct
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from airflow_backup_guard.core import pages
+from airflow_backup_guard.core.pages import PAGE_SIZE, check_pages, first_block, page_checksums
+
+START = 0x16_0000_1000
+
+
+def by_the_word(page: bytes, block: int) -> int:
+    """The checksum as it is described: 32 lanes, word by word; the slow way."""
+    lanes = list(struct.unpack("<32I", pages._STARTS))
+    words = struct.unpack("<2048I", page[:8] + b"\0\0" + page[10:])
+    for row in [*(words[at : at + 32] for at in range(0, 2048, 32)), (0,) * 32, (0,) * 32]:
+        for lane, word in enumerate(row):
+            mixed = lanes[lane] ^ word
+            lanes[lane] = (mixed * 16777619 ^ mixed >> 17) & 0xFFFFFFFF
+    folded = 0
+    for lane in lanes:
+        folded ^= lane
+    return (folded ^ block) % 65535 + 1
+
+
+def page(
+    number: int, *, lsn: int = START - 8, upper: int = 8000, block: int | None = None, size: int = PAGE_SIZE
+) -> bytes:
+    """A page of noise, with the checksum that it should have as ``block`` (``number`` if None)."""
+    header = struct.pack("<IIHHHHHH", lsn >> 32, lsn & 0xFFFFFFFF, 0, 0, 24, upper, PAGE_SIZE, size | 4)
+    content = header + random.Random(number).randbytes(PAGE_SIZE - len(header))
+    return sealed(content, number if block is None else block)
+
+
+def sealed(content: bytes, block: int) -> bytes:
+    """The same with the right checksum in it."""
+    return content[:8] + struct.pack("<H", by_the_word(content, block)) + content[10:]
+
+
+def flipped(content: bytes, position: int) -> bytes:
+    """The same with one bit changed."""
+    return content[:position] + bytes([content[position] ^ 1]) + content[position + 1 :]
+
+
+@settings(max_examples=20)
+@given(st.integers(1, 5), st.integers(0, 2**32 - 6), st.integers(0, 2**32))
+def test_many_pages_at_once_are_what_one_at_a_time_is(count: int, block: int, seed: int) -> None:
+    """The lanes of one page never reach into another's, whatever is in them; also for the highest block number."""
+    chance = random.Random(seed)
+    content = b"".join(chance.choice([chance.randbytes(PAGE_SIZE), b"\xff" * PAGE_SIZE]) for _ in range(count))
+    one_by_one = [by_the_word(content[n * PAGE_SIZE : (n + 1) * PAGE_SIZE], block + n) for n in range(count)]
+    assert page_checksums(content, block) == one_by_one
+
+
+def test_a_wrong_page_is_named_by_its_block() -> None:
+    """Also far into a file, and in a later piece of it; the block is part of what is summed."""
+    right = [page(number, block=131072 + number) for number in range(70)]
+    assert check_pages([b"".join(right)], 131072, START).wrong == []
+    assert check_pages([b"".join(right)], 0, START).wrong == list(range(70))
+    right[68] = flipped(right[68], 5000)
+    found = check_pages([b"".join(right[:32]), b"".join(right[32:])], 131072, START)
+    assert (found.checked, found.wrong) == (70, [131072 + 68])
+    assert str(found) == "has a wrong page checksum in block 131140"
+
+
+def test_pages_that_replay_repairs_or_that_are_new_are_passed_over() -> None:
+    """What was written since the backup began may be torn; what was never filled has no checksum."""
+    torn = flipped(page(0, lsn=START), 4096)
+    unfilled = page(1, upper=0)[:8] + b"\0\0" + page(1, upper=0)[10:]
+    found = check_pages([torn + unfilled + bytes(PAGE_SIZE) + page(3)], 0, START)
+    assert (found.checked, found.wrong) == (1, [])
+    assert check_pages([flipped(page(0, lsn=START - 1), 4096)], 0, START).wrong == [0]
+
+
+def test_what_is_no_whole_page_is_left_to_the_manifest() -> None:
+    """A file that was cut while it was read has its end in the WAL."""
+    assert check_pages([page(0) + page(1)[:-1]], 0, START).checked == 1
+
+
+def test_pages_of_another_size_are_no_damage() -> None:
+    """A PostgreSQL may be built with other pages, which cannot be checked here."""
+    found = check_pages([flipped(page(0, size=32768), 5000)], 0, START)
+    assert (found.wrong, found.other_size) == ([], 1)
+
+
+@pytest.mark.parametrize(
+    ("path", "block"),
+    [
+        ("base/5/1259", 0),
+        ("base/5/1259_fsm", 0),
+        ("base/5/16384.2", 262144),
+        ("base/5/16384_vm.1", 131072),
+        ("base/5/16384_init", 0),
+        ("global/1262", 0),
+        ("pg_tblspc/16395/PG_18_202506291/5/16400", 0),
+        ("base/5/PG_VERSION", None),
+        ("base/5/pg_filenode.map", None),
+        ("global/pg_control", None),
+        ("pg_xact/0000", None),
+        ("base/5/1259.tmp", None),
+        ("pg_wal/000000010000000000000001", None),
+    ],
+)
+def test_only_files_of_relations_have_pages(path: str, block: int | None) -> None:
+    """The same files that pg_checksums looks into, with the number of the first block in each segment."""
+    assert first_block(path) == block
