@@ -6,14 +6,13 @@ import json
 import os
 import shlex
 import shutil
-import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ import pytest
 
 from airflow_backup_guard.postgres.server import LocalServer
 from tests.acceptance.people import ACCOUNTS
+from tests.acceptance.processes import end, free_ports, running
 from tests.acceptance.shown import Shown
 from tests.webhook import Webhook
 
@@ -41,23 +41,6 @@ def scrubbed_environment(home: Path) -> dict[str, str]:
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
     }
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on now."""
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
-        return [opened.getsockname()[1] for opened in sockets]
-
-
-def end(process: subprocess.Popen[bytes]) -> None:
-    """End a process and all that it started."""
-    for sent in (signal.SIGTERM, signal.SIGKILL):
-        try:
-            os.killpg(process.pid, sent)
-            process.wait(20)
-        except (ProcessLookupError, subprocess.TimeoutExpired):
-            continue
 
 
 class Metrics(AbstractContextManager["Metrics"]):
@@ -274,6 +257,8 @@ def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Airflow]:
             "AIRFLOW__API__PORT": str(api),
             "AIRFLOW__API__BASE_URL": f"http://127.0.0.1:{api}",
             "AIRFLOW__API__WORKERS": "1",
+            # A supervisor that misses the end of its task sleeps until its next heartbeat: 5 s without this.
+            "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
             "AIRFLOW__METRICS__STATSD_ON": "True",
             "AIRFLOW__METRICS__STATSD_HOST": "127.0.0.1",
             "AIRFLOW__METRICS__STATSD_PORT": str(metrics.port),
@@ -288,20 +273,8 @@ def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Airflow]:
             "SHOP_QUIET_FOR": "2s",
             "SHOP_BACKUP_COMMAND": shlex.join(["sh", "-c", f"{dump} && echo it is in {home}/shop.dump"]),
         }
-        log = home / "standalone.log"
-        with log.open("w") as output:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "airflow", "standalone"],
-                env=environment,
-                cwd=home,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-        try:
-            running = Airflow(f"http://127.0.0.1:{api}", server, repository, log, metrics, webhook, environment)
-            running.wait_until(running.ready, "a healthy Airflow", START_SECONDS)
-            yield running
-        finally:
-            end(process)
+        log = home / "airflow.log"
+        with running(home, environment, log) as complete:
+            everything = Airflow(f"http://127.0.0.1:{api}", server, repository, log, metrics, webhook, complete)
+            everything.wait_until(everything.ready, "a healthy Airflow", START_SECONDS)
+            yield everything
