@@ -8,6 +8,7 @@ import signal
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -40,6 +41,19 @@ HBA = (
     "host all all 127.0.0.1/32 scram-sha-256",
     "host replication guard,plain,noreplication,nomonitor 127.0.0.1/32 scram-sha-256",
 )
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """With several workers (-n): the tests of a file run on one of them, and so do all acceptance tests, which share
+    one Airflow."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Scheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            return "tests/acceptance" if file.startswith("tests/acceptance/") else file
+
+    return Scheduling(config, log)
 
 
 def prepare(server: LocalServer) -> LocalServer:
