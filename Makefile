@@ -4,13 +4,14 @@
 PYTHON ?=
 ARGS ?=
 UNATTENDED ?=
+WORKERS ?= $(if $(ARGS),0,2)
 BIN := .venv/bin
 
 .PHONY: help venv test matrix lint docs demo ui gameday bench constraints clean
 
 help:
 	@echo "make venv         the virtual environment (PYTHON= chooses the interpreter, 3.10 to 3.13)"
-	@echo "make test         all tests (ARGS= goes to pytest)"
+	@echo "make test         all tests (ARGS= goes to pytest; WORKERS= is how many run at a time)"
 	@echo "make matrix       the tests with each Python and PostgreSQL, the newest Airflow, and Celery (ARGS= names rows)"
 	@echo "make lint         ruff, mypy and the import rules"
 	@echo "make docs         the documentation as a site, in build/docs; a broken link fails"
@@ -28,7 +29,7 @@ venv: .venv/.ready
 	@PYTHON='$(PYTHON)' sh .ci/venv
 
 test: venv
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
 
 matrix: venv
 	@$(BIN)/python -m tests.matrix $(ARGS)

@@ -16,8 +16,6 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from airflow_backup_guard.postgres.binaries import available_majors
-
 TOP = Path(__file__).resolve().parents[1]
 FOLDER = TOP / "build/matrix"
 PYTHONS = ("3.10", "3.11", "3.12", "3.13")
@@ -46,6 +44,14 @@ RUNS = (
 )
 # A lower bound that is itself a pre-release is how an installer is told that pre-releases of that package will do.
 NEWEST = ("apache-airflow>=3.3.3.dev0", "apache-airflow-core>=3.3.3.dev0", "apache-airflow-task-sdk>=1.3.3.dev0")
+# What a row has, and what it lacks.
+VERSIONS = """
+from importlib.metadata import version
+from airflow_backup_guard.postgres.binaries import available_majors
+found = available_majors()
+absent = [str(major) for major in (15, 16, 17, 18) if major not in found]
+print("Airflow", version("apache-airflow") + "; PostgreSQL", *found, *(["without", *absent] if absent else []))
+"""
 
 
 @dataclass(frozen=True)
@@ -68,7 +74,7 @@ ROWS = (
         "celery",
         "3.12",
         RUNS,
-        packages=("apache-airflow-providers-celery", "redis"),
+        packages=("apache-airflow-providers-celery", "celery[redis]<5.7"),  # 5.7 has moved what the provider imports
         executor="CeleryExecutor",
         program="redis-server",
     ),
@@ -120,21 +126,20 @@ def run(row: Row, arguments: list[str]) -> str:
         python = install(row, log)
     except subprocess.CalledProcessError:
         return f"FAILED: could not be installed, see {log.relative_to(TOP)}"
-    shown = "import importlib.metadata as m; print('Airflow', m.version('apache-airflow'))"
-    airflow = subprocess.run([str(python), "-c", shown], capture_output=True, text=True, check=True).stdout.strip()
+    versions = subprocess.run([str(python), "-c", VERSIONS], capture_output=True, text=True, check=True).stdout.strip()
     environment = {
         **os.environ,
         "BACKUP_GUARD_TEST_EXECUTOR": row.executor,
         "PATH": f"{python.parent}{os.pathsep}{os.environ['PATH']}",
     }
     with log.open("a") as output:
-        tests = [str(python), "-m", "pytest", "-p", "no:cacheprovider", *row.tests, *arguments]
+        tests = [str(python), "-m", "pytest", "-n", "2", "-p", "no:cacheprovider", *row.tests, *arguments]
         code = subprocess.run(
             tests, cwd=TOP, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output, check=False
         ).returncode
     last = re.sub(r"^=+ | =+$", "", log.read_text().rstrip().rsplit("\n", 1)[-1])
     verdict = "passed" if code == 0 else f"FAILED, see {log.relative_to(TOP)}"
-    return f"{verdict}: {airflow}, {row.executor}; {last} ({time.monotonic() - begun:.0f} s with installing)"
+    return f"{verdict}: {versions}; {row.executor}; {last} ({time.monotonic() - begun:.0f} s with installing)"
 
 
 def main() -> int:
@@ -147,9 +152,6 @@ def main() -> int:
     if unknown:
         parser.error(f"no such row: {', '.join(sorted(unknown))}")
     FOLDER.mkdir(parents=True, exist_ok=True)
-    majors = available_majors()
-    absent = [str(major) for major in (15, 16, 17, 18) if major not in majors]
-    print(f"PostgreSQL found: {', '.join(map(str, sorted(majors)))}" + f"; not: {', '.join(absent)}" * bool(absent))
     failed = False
     for row in ROWS:
         if options.rows and row.name not in options.rows:
