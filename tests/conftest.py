@@ -20,6 +20,9 @@ from airflow_backup_guard.postgres.server import LocalServer, available_majors
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# The width of somebody's terminal, or the one that a worker of several has, is none of a test's business.
+os.environ.pop("COLUMNS", None)
+
 # What the tests' servers run with. No fsync: the tests that need a slow disk make one.
 SMALL = {
     "fsync": "off",
