@@ -48,7 +48,7 @@ HBA = (
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """With several workers (-n): the tests of a file run on one of them, and so do all acceptance tests, which share
-    one Airflow."""
+    one Airflow. They come first, as they take longest, and the unit tests fill up the end (--no-loadscope-reorder)."""
     from xdist.scheduler import LoadScopeScheduling
 
     class Scheduling(LoadScopeScheduling):

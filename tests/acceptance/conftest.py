@@ -19,6 +19,7 @@ from typing import Any
 import httpx
 import pytest
 
+from airflow_backup_guard.postgres.account import account_for
 from airflow_backup_guard.postgres.server import LocalServer
 from tests.acceptance.people import ACCOUNTS
 from tests.acceptance.processes import end, free_ports, running
@@ -243,6 +244,10 @@ def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Airflow]:
     api, worker_logs, triggerer_logs = free_ports(3)
     settings = {"fsync": "off", "checkpoint_timeout": "30s"}
     with LocalServer.create(major=18, settings=settings) as server, Metrics() as metrics, Webhook() as webhook:
+        # Drills restore there, as other tests do elsewhere at the same time.
+        temporary = server.data_directory.with_name("temporary")
+        temporary.mkdir()
+        account_for(server.data_directory).own(temporary)
         server.sql(f"CREATE ROLE guard LOGIN REPLICATION PASSWORD '{PASSWORD}' IN ROLE pg_monitor")
         server.sql("CREATE TABLE filler AS SELECT n, repeat('x', 500) FROM generate_series(1, 60000) n")
         dump = shlex.join(
@@ -250,6 +255,7 @@ def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Airflow]:
         )
         environment = {
             **scrubbed_environment(home),
+            "TMPDIR": str(temporary),
             "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
             "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{api}/execution/",
