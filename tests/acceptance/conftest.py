@@ -27,8 +27,8 @@ from tests.acceptance.shown import Shown
 from tests.webhook import Webhook
 
 TOP = Path(__file__).resolve().parents[2]
-START_SECONDS = 120
-RUN_SECONDS = 120
+START_SECONDS = 300
+RUN_SECONDS = 300
 PASSWORD = "for-acceptance-tests"  # Airflow masks it in every log, so it must not be a word of ours
 
 
@@ -257,6 +257,7 @@ def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Airflow]:
             **scrubbed_environment(home),
             "TMPDIR": str(temporary),
             "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
+            "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "120",
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
             "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{api}/execution/",
             "AIRFLOW__API__HOST": "127.0.0.1",
