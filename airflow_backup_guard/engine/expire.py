@@ -180,6 +180,8 @@ def _sweep(repository: Repository, plan: str, left: LeftOver) -> None:
         # First the word, then the deed: a copy that is not dead after all sees it before it makes a record.
         attempt = Attempt(backup.FORMAT, left.snapshot, outcome="it gave no sign of life, and was swept by an expiry")
         repository.put(backup.attempt_key(plan, left.backup_id), backup.dump(attempt))
+        if _is_visible(repository, plan, left.backup_id):
+            return
     _remove_rest(repository, plan, left.backup_id)
 
 

@@ -44,6 +44,11 @@ class BackupSlot:
                 self._connection.close()
                 raise
 
+    @property
+    def pid(self) -> int:
+        """Process id of the session that holds it."""
+        return self._connection.info.backend_pid
+
     def release_before(self, position: LSN) -> None:
         """WAL before this position is needed no longer; raises if the slot is lost, and other WAL maybe with it."""
         with translated(self._dsn):
