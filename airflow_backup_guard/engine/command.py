@@ -206,9 +206,12 @@ class _Run:
                 self._tell()
                 self.stop.wait(self.baseline_seconds)
                 self._enter(Phase.DURING)
-                self.receipt = replace(self.receipt, started_at=datetime.now(timezone.utc))
+                started_at, began = datetime.now(timezone.utc), time.monotonic()
+                self.receipt = replace(self.receipt, started_at=started_at)
                 returned = self._hold_to_the_end()
-                self.receipt = replace(self.receipt, ended_at=datetime.now(timezone.utc))
+                # What has passed since, and not another look at the clock, which may have been set meanwhile.
+                ended_at = started_at + timedelta(seconds=time.monotonic() - began)
+                self.receipt = replace(self.receipt, ended_at=ended_at)
                 if returned == 0:
                     self._commit()
                 self._enter(Phase.AFTER)

@@ -202,11 +202,12 @@ class _Copy:
             with ExitStack() as stack:
                 stack.enter_context(monitor)
                 self.stop.wait(self.baseline_seconds)
-                started_at = datetime.now(timezone.utc)
+                # One look at the clock, and what has passed since: a clock that is set meanwhile changes no length.
+                started_at, began = datetime.now(timezone.utc), time.monotonic()
                 monitor.enter(Phase.DURING)
                 stream = self._open(stack, slot)
                 self.total = stream.total
-                first_byte_at = datetime.now(timezone.utc)
+                checkpoint_seconds = round(time.monotonic() - began, 3)
                 self._receive(stream)
                 end_lsn = stream.finish(self._keep_going)
                 if self.snapshot.standby:
@@ -215,7 +216,7 @@ class _Copy:
                 self._check_range(stream, end_lsn)
                 assert self.wal is not None  # noqa: S101  # _open made it
                 self.parts += self.wal.finish(end_lsn, self._keep_going)
-                ended_at = datetime.now(timezone.utc)
+                ended_at = started_at + timedelta(seconds=time.monotonic() - began)
                 monitor.enter(Phase.AFTER)
                 self.stop.wait(self.baseline_seconds)
                 self._store_telemetry()
@@ -230,7 +231,7 @@ class _Copy:
                     start_lsn=stream.start_lsn,
                     end_lsn=end_lsn,
                     started_at=started_at,
-                    checkpoint_seconds=round((first_byte_at - started_at).total_seconds(), 3),
+                    checkpoint_seconds=checkpoint_seconds,
                     ended_at=ended_at,
                     parts=tuple(self.parts),
                     impact=monitor.impact(),
