@@ -41,10 +41,9 @@ def test_no_jump_makes_a_gate_open_early(jumps: list[int], wanted: int) -> None:
     """What counts as quiet is never longer than the samples that saw it, but for jumps that no sample can tell from
     slow sampling (15 s at most each)."""
     quiet, now = Quiet(), NOON
-    real = unseen = 0
-    for jump in jumps:
+    unseen = 0
+    for real, jump in enumerate(jumps, 1):
         now += timedelta(seconds=1 + jump)
-        real += 1
         unseen += jump if 0 < jump <= 14 else 0
         quiet = quiet.after(assess(normal(now), LIMITS), now)
         assert timedelta(0) <= quiet.lasted <= timedelta(seconds=real + unseen)
