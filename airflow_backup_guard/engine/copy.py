@@ -27,7 +27,14 @@ from airflow_backup_guard.engine.stop import Stop, when_stopped
 from airflow_backup_guard.engine.telemetry import Telemetry
 from airflow_backup_guard.engine.throttle import Listener, LoadMonitor, Phase, Throttle, ignore_load
 from airflow_backup_guard.engine.wal import WalArchive, identify
-from airflow_backup_guard.errors import BackupDamaged, BackupGuardError, BudgetSpent, ObjectMissing, SourceUnsuitable
+from airflow_backup_guard.errors import (
+    BackupDamaged,
+    BackupGuardError,
+    BudgetSpent,
+    ObjectMissing,
+    RepositoryFull,
+    SourceUnsuitable,
+)
 from airflow_backup_guard.postgres.base_backup import BaseBackup, MessageKind
 from airflow_backup_guard.postgres.replication import ReplicationConnection
 from airflow_backup_guard.postgres.sessions import end_other_sessions, end_own_sessions, session_name
@@ -284,7 +291,12 @@ class _Copy:
         known = read_attempt(self.repository, self.snapshot)
         self.number = known.tries + 1 if known is not None else 1
         attempt = backup.dump(Attempt(backup.FORMAT, self.snapshot, tries=self.number))
-        self.repository.put(backup.attempt_key(self.plan.name, self.snapshot.backup_id), attempt)
+        key = backup.attempt_key(self.plan.name, self.snapshot.backup_id)
+        try:
+            self.repository.put(key, attempt)
+        except RepositoryFull:  # maybe of what an earlier try has stored
+            self.store.clear()
+            self.repository.put(key, attempt)
         self.store.clear()
         prefix = backup.try_prefix(self.plan.name, self.snapshot.backup_id, self.number)
         self.store = PartStore(self.repository, self.plan, self.snapshot.backup_id, prefix)

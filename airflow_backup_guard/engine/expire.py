@@ -27,7 +27,7 @@ from airflow_backup_guard.engine.left_over import Stored, left_over
 from airflow_backup_guard.engine.listing import UNREADABLE_HOLD, list_backups, read_hold
 from airflow_backup_guard.engine.parts import clear_parts
 from airflow_backup_guard.engine.stop import Stop
-from airflow_backup_guard.errors import BackupDamaged, BackupGuardError, RepositoryDenied
+from airflow_backup_guard.errors import BackupDamaged, BackupGuardError, RepositoryDenied, RepositoryFull
 from airflow_backup_guard.repository.base import Repository
 
 _READERS = 8  # fewer than the connections that boto3 keeps
@@ -154,7 +154,7 @@ def _remove(repository: Repository, expiry: Expiry, decision: Decision) -> Decis
     now = datetime.now(timezone.utc)
     # It may have outlived its copy, and with the record gone it would look like one that runs.
     repository.delete(backup.attempt_key(plan, backup_id))
-    repository.put(mark, backup.dump(Expiring(backup.FORMAT, now)))
+    _mark(repository, plan, mark, now)
     try:
         hold = read_hold(repository, plan, backup_id)
     except BackupDamaged:
@@ -171,6 +171,17 @@ def _remove(repository: Repository, expiry: Expiry, decision: Decision) -> Decis
         raise
     _remove_rest(repository, plan, backup_id)
     return None
+
+
+def _mark(repository: Repository, plan: str, mark: str, now: datetime) -> None:
+    """Put the mark. A disk without one free byte must not keep a backup from being removed: what listings remember
+    makes room for it, and without that it goes on unmarked, as nobody can put a hold there either."""
+    with suppress(RepositoryFull):
+        try:
+            repository.put(mark, backup.dump(Expiring(backup.FORMAT, now)))
+        except RepositoryFull:
+            repository.delete(memory_key(plan))
+            repository.put(mark, backup.dump(Expiring(backup.FORMAT, now)))
 
 
 def _sweep(repository: Repository, plan: str, left: LeftOver) -> None:

@@ -22,6 +22,7 @@ from airflow_backup_guard.errors import (
     ObjectMissing,
     PreflightFailed,
     PreflightNotYet,
+    RepositoryFull,
 )
 from airflow_backup_guard.postgres.check import Content, Preflight, preflight
 from airflow_backup_guard.postgres.check_load import check_load_connection
@@ -111,10 +112,15 @@ def close_attempt(plan: BackupPlan, snapshot: Snapshot, repository: Repository, 
 
 
 def close_with(repository: Repository, snapshot: Snapshot, reason: str) -> None:
-    """Say in the attempt that it has ended, and why."""
+    """Say in the attempt that it has ended, and why; on a disk without space for that, remove the attempt, which a copy
+    that is not dead takes for the same."""
     known = read_attempt(repository, snapshot)
+    key = backup.attempt_key(snapshot.plan_name, snapshot.backup_id)
     closed = Attempt(backup.FORMAT, snapshot, outcome=reason, tries=known.tries if known else 0)
-    repository.put(backup.attempt_key(snapshot.plan_name, snapshot.backup_id), backup.dump(closed))
+    try:
+        repository.put(key, backup.dump(closed))
+    except RepositoryFull:
+        repository.delete(key)
 
 
 def read_attempt(repository: Repository, snapshot: Snapshot) -> Attempt | None:
