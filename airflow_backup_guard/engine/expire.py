@@ -16,7 +16,6 @@ from datetime import datetime, timedelta, timezone
 import pendulum
 
 from airflow_backup_guard.core import backup
-from airflow_backup_guard.core.backup import Attempt
 from airflow_backup_guard.core.catalog import memory_key
 from airflow_backup_guard.core.drill import DRILLS, drill_key
 from airflow_backup_guard.core.expiry import Expiring, Expiry, Failure, LeftOver, expiring_key, expiring_prefix
@@ -26,6 +25,7 @@ from airflow_backup_guard.engine import catalog, control
 from airflow_backup_guard.engine.left_over import Stored, left_over
 from airflow_backup_guard.engine.listing import UNREADABLE_HOLD, list_backups, read_hold
 from airflow_backup_guard.engine.parts import clear_parts
+from airflow_backup_guard.engine.snapshot import close_with
 from airflow_backup_guard.engine.stop import Stop
 from airflow_backup_guard.errors import BackupDamaged, BackupGuardError, RepositoryDenied, RepositoryFull
 from airflow_backup_guard.repository.base import Repository
@@ -189,8 +189,7 @@ def _sweep(repository: Repository, plan: str, left: LeftOver) -> None:
         return  # it has become a backup meanwhile
     if left.snapshot is not None:
         # First the word, then the deed: a copy that is not dead after all sees it before it makes a record.
-        attempt = Attempt(backup.FORMAT, left.snapshot, outcome="it gave no sign of life, and was swept by an expiry")
-        repository.put(backup.attempt_key(plan, left.backup_id), backup.dump(attempt))
+        close_with(repository, left.snapshot, "it gave no sign of life, and was swept by an expiry")
         if _is_visible(repository, plan, left.backup_id):
             return
     _remove_rest(repository, plan, left.backup_id)

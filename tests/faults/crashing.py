@@ -39,9 +39,9 @@ class CrashingRepository:
         return self._change(lambda: self.inner.put(key, data, if_absent=if_absent))
 
     def writer(self, key: str) -> ObjectWriter:
-        """No change until it is committed; these tests write with ``put``."""
+        """A change once it is committed."""
         self._alive()
-        return self.inner.writer(key)
+        return _Writer(self.inner.writer(key), self._change)
 
     def reader(self, key: str) -> BinaryIO:
         """No change."""
@@ -101,3 +101,18 @@ class CrashingRepository:
             (half or change)()
         self.dead = True
         raise Died
+
+
+class _Writer(ObjectWriter):
+    def __init__(self, inner: ObjectWriter, change: Callable[[Callable[[], Any]], Any]) -> None:
+        self._inner, self._change = inner, change
+
+    def write(self, data: bytes | memoryview) -> None:
+        self._inner.write(data)
+
+    def commit(self) -> StoredObject:
+        stored: StoredObject = self._change(self._inner.commit)
+        return stored
+
+    def abort(self) -> None:
+        self._inner.abort()
