@@ -21,7 +21,7 @@ from airflow_backup_guard.postgres.server import LocalServer
 from airflow_backup_guard.repository import open_repository
 from airflow_backup_guard.repository.local import LocalRepository
 from tests.faults import operators
-from tests.faults.forks import forks
+from tests.faults.forks import Forks
 from tests.faults.halting import HaltingRepository
 from tests.faults.left import assert_verified, ours_in, wait_for_nothing_of_ours, whole_backups
 from tests.integration.guarded import plan_for, wait_until
@@ -32,35 +32,38 @@ SLOT = "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE 
 ALL = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name LIKE 'backup_guard%'"
 
 
-def test_a_worker_that_wakes_up_beside_its_retry(server: LocalServer, guard_dsn: str, tmp_path: Path) -> None:
+def test_a_worker_that_wakes_up_beside_its_retry(
+    server: LocalServer, guard_dsn: str, tmp_path: Path, forked: Forks
+) -> None:
     """A worker stands still, loses its session, and is taken for dead; its retry ends what it still has in the
     database, and copies. The first wakes in the middle of that and fails; the retry's backup is whole, and alone."""
     before = ours_in(server)
     folder = str(tmp_path / "backups")
     connection = f"postgres://guard:guard@127.0.0.1:{server.port}/postgres"
-    with forks(tmp_path / "forks") as forked:
-        snapshot = operators.take(folder, guard_dsn)
-        job = [f"{OPERATORS}:copy", folder, guard_dsn, snapshot, "6MB/s"]
-        zombie = forked.start(job, AIRFLOW_CONN_SHOP=connection)
-        wait_until(lambda: server.sql(WALSENDERS), 60)
-        os.kill(zombie.pid, signal.SIGSTOP)
+    snapshot = operators.take(folder, guard_dsn)
+    job = [f"{OPERATORS}:copy", folder, guard_dsn, snapshot, "8MB/s"]
+    zombie = forked.start(job, AIRFLOW_CONN_SHOP=connection)
+    wait_until(lambda: server.sql(WALSENDERS), 60)
+    os.kill(zombie.pid, signal.SIGSTOP)
+    try:
         first = server.sql(WALSENDERS)
         server.sql(SLOT)
         wait_until(lambda: server.sql("SELECT count(*) FROM pg_replication_slots") == "0")
         retry = forked.start(job, AIRFLOW_CONN_SHOP=connection)
         wait_until(lambda: server.sql(WALSENDERS) not in ("", first), 60)
         assert " " not in server.sql(WALSENDERS), "two copies at once"
+    finally:
         os.kill(zombie.pid, signal.SIGCONT)
-        assert zombie.wait() != 0
-        assert "SourceUnavailable" in zombie.output, "the reason is one that a retry can mend"
-        assert retry.wait() == 0, retry.output
-        repository = open_repository(plan_for(Path(folder)).repository)
-        (record,) = whole_backups(repository)
-        assert record.backup_id == snapshot["backup_id"]
-        assert_verified([record], repository)
-        wait_for_nothing_of_ours(server, before)
-        forked.run([f"{OPERATORS}:teardown", folder, snapshot], AIRFLOW_CONN_SHOP=connection)
-        assert whole_backups(repository) == [record]
+    assert zombie.wait() != 0
+    assert "SourceUnavailable" in zombie.output, "the reason is one that a retry can mend"
+    assert retry.wait() == 0, retry.output
+    repository = open_repository(plan_for(Path(folder)).repository)
+    (record,) = whole_backups(repository)
+    assert record.backup_id == snapshot["backup_id"]
+    assert_verified([record], repository)
+    wait_for_nothing_of_ours(server, before)
+    forked.run([f"{OPERATORS}:teardown", folder, snapshot], AIRFLOW_CONN_SHOP=connection)
+    assert whole_backups(repository) == [record]
 
 
 class Zombie:
