@@ -326,7 +326,7 @@ def test_a_cluster_with_odd_names_and_encodings(
         assert main(["show", "latest", "--repository", plan.repository]) == 0
         assert main(["list", "--json", "--repository", plan.repository]) == 0
         capsys.readouterr()
-        assert wait_until(lambda: ours_in_any(server) == before) is None
+        wait_until(lambda: ours_in_any(server) == before)
         query = "SELECT count(*) FROM pg_class WHERE relname LIKE 'odd%'"
         assert restored_sql(record, repository, cluster_folder / "data", query, "bytes") == "1"
 
