@@ -27,7 +27,16 @@ from airflow_backup_guard.engine.stop import Stop, when_stopped
 from airflow_backup_guard.engine.telemetry import Telemetry
 from airflow_backup_guard.engine.throttle import Listener, LoadMonitor, Phase, Throttle, ignore_load
 from airflow_backup_guard.engine.wal import WalArchive, identify
-from airflow_backup_guard.errors import BackupDamaged, BackupGuardError, BudgetSpent, ObjectMissing, SourceUnsuitable
+from airflow_backup_guard.errors import (
+    BackupDamaged,
+    BackupGuardError,
+    BudgetSpent,
+    ObjectExists,
+    ObjectMissing,
+    RepositoryUnavailable,
+    SourceUnavailable,
+    SourceUnsuitable,
+)
 from airflow_backup_guard.postgres.base_backup import BaseBackup, MessageKind
 from airflow_backup_guard.postgres.replication import ReplicationConnection
 from airflow_backup_guard.postgres.sessions import end_other_sessions, end_sessions, session_name
@@ -36,6 +45,8 @@ from airflow_backup_guard.repository.base import Repository
 from airflow_backup_guard.repository.read import read_whole
 
 _READ_SECONDS = 0.2
+# A stream is never silent for long once it has begun: it waits for no checkpoint, and for no WAL archiver.
+_SILENT_SECONDS = 300.0
 _TELL_SECONDS = 0.1
 _HIGHEST_THREADED_LEVEL = 8
 _KEPT_ATTEMPTS = timedelta(days=30)
@@ -144,6 +155,7 @@ class _Copy:
         self.parts: list[StoredPart] = []
         self.done = 0
         self.told_at = 0.0
+        self.heard_at = 0.0
         self.wal: WalArchive | None = None
         self.monitor: LoadMonitor | None = None
         self.total = 0
@@ -183,7 +195,7 @@ class _Copy:
                 self.total = stream.total
                 first_byte_at = datetime.now(timezone.utc)
                 self._receive(stream)
-                end_lsn = stream.finish(self._keep_going)
+                end_lsn = stream.finish(self._listen)
                 if self.snapshot.standby:
                     # Its end is what a restore needs to be consistent, which may lie before what was replayed then.
                     end_lsn = max(end_lsn, self.snapshot.lsn)
@@ -212,8 +224,7 @@ class _Copy:
                     written_by=f"airflow-backup-guard {__version__}",
                 )
                 # Still inside of everything: the cluster is ours until the backup is visible.
-                key = backup.record_key(self.plan.name, self.snapshot.backup_id)
-                self.repository.put(key, backup.dump(record), if_absent=True)
+                self._make_visible(record)
         self.repository.delete(backup.attempt_key(self.plan.name, self.snapshot.backup_id))
         control.clear(self.repository, self.plan.name, self.snapshot.backup_id)
         return record
@@ -285,11 +296,13 @@ class _Copy:
     def _receive(self, stream: BaseBackup) -> None:
         with ExitStack() as open_part:
             part: PartWriter | None = None
+            self.heard_at = time.monotonic()
             while (message := stream.read(_READ_SECONDS)) is not False:
                 self._keep_going()
                 if self.telemetry.is_due:
                     self._store_telemetry()
                 if message is None or isinstance(message, bool):
+                    self._listen()
                     continue
                 if message.kind is MessageKind.DATA and part is not None:
                     part.write(message.data)
@@ -298,8 +311,10 @@ class _Copy:
                 elif message.kind in (MessageKind.ARCHIVE, MessageKind.MANIFEST):
                     self._commit(part)
                     part = open_part.enter_context(self._part(message.name))
+                self.heard_at = time.monotonic()  # only now: what pace and repository took is not the server's silence
                 self._tell(stream.total)
             self._commit(part)
+            self.heard_at = time.monotonic()
         self._tell(stream.total, at_once=True)
 
     def _tell(self, total: int, *, at_once: bool = False) -> None:
@@ -370,6 +385,27 @@ class _Copy:
                 remedy="See who deletes there; retry from the snapshot.",
             )
 
+    def _make_visible(self, record: BackupRecord) -> None:
+        """Store the record, and read it back: a repository that lost the answer, or the write, tells the contrary."""
+        key, content = backup.record_key(record.plan_name, record.backup_id), backup.dump(record)
+        try:
+            self.repository.put(key, content, if_absent=True)
+        except ObjectExists as error:
+            if read_whole(self.repository, key) != content:
+                error.advise("Another try of this backup made it: see it with backup-guard show.")
+                raise
+            return
+        try:
+            stored = read_whole(self.repository, key)
+        except ObjectMissing:
+            stored = b""
+        if stored != content:
+            self.repository.delete(key)  # before its parts are removed, should it turn up after all
+            raise RepositoryUnavailable(
+                f"{self.repository.url} has lost {key}, which it said that it stored.",
+                remedy="Find out what it does with writes before you trust it; then try again.",
+            )
+
     def _read_and_left(self) -> tuple[int, int]:
         return self.done, max(self.total - self.done, 0)
 
@@ -382,6 +418,14 @@ class _Copy:
             )
         if self.wal is not None:
             self.wal.check()
+
+    def _listen(self) -> None:
+        self._keep_going()
+        if time.monotonic() - self.heard_at > _SILENT_SECONDS:
+            raise SourceUnavailable(
+                f"The server has sent nothing of the base backup for {_SILENT_SECONDS:.0f} s.",
+                remedy="Check the server's log, its disks and the network; then retry.",
+            )
 
     def _on_load(self, now: datetime, phase: Phase, assessment: Assessment, pace: Pace) -> None:
         self.assessment = assessment

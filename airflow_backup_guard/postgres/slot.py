@@ -7,7 +7,7 @@ import psycopg
 from airflow_backup_guard.core.names import SLOT_NAME as SLOT_NAME
 from airflow_backup_guard.core.wal import LSN
 from airflow_backup_guard.errors import SourceBusy, SourceUnavailable
-from airflow_backup_guard.postgres.connection import conninfo, cut, session_options, translated
+from airflow_backup_guard.postgres.connection import AnsweringConnection, conninfo, cut, session_options, translated
 
 _CREATE = "SELECT pg_create_physical_replication_slot(%s, immediately_reserve => true, temporary => true)"
 # Below its own position a slot cannot be set; at first that is the start of the last checkpoint.
@@ -29,7 +29,7 @@ class BackupSlot:
     def __init__(self, dsn: str, application_name: str) -> None:
         with translated(dsn):
             self._dsn = dsn
-            self._connection = psycopg.Connection.connect(
+            self._connection = AnsweringConnection.connect(
                 conninfo(dsn, application_name=application_name, options=session_options(dsn)), autocommit=True
             )
             try:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import logging
+import shutil
 import sys
-import tempfile
 import time
 from collections import Counter
 from contextlib import ExitStack
 from pathlib import Path
 
+from airflow_backup_guard.postgres.account import account_for, private_folder
 from tests.faults import suite
 from tests.faults.rig import Judgement, Outcome, Rig
 from tests.faults.stores import Buckets, Folders, Store
@@ -23,10 +25,12 @@ def main() -> int:
     parser.add_argument("--restores", type=float, default=0.1, help="share of backups that a server is started on")
     parser.add_argument("--list", action="store_true", help="show the faults, and inject none")
     arguments = parser.parse_args()
+    logging.getLogger("airflow_backup_guard").setLevel(logging.CRITICAL)  # what it warns of is judged
     began = time.monotonic()
     judged: list[Judgement] = []
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="faults-")))
+        folder = private_folder(account_for(Path("/")), "faults")
+        stack.callback(shutil.rmtree, folder)
         rig = stack.enter_context(Rig(folder, arguments.seed))
         stores: list[Store] = [stack.enter_context(Folders(folder)), stack.enter_context(Buckets())]
         for fault in suite.chosen(rig, stores, arguments.seed, arguments.count, arguments.only):
@@ -49,17 +53,19 @@ def _line(one: Judgement) -> str:
 def summary(judged: list[Judgement], seconds: float) -> str:
     """What was counted."""
     outcomes = Counter(one.outcome for one in judged)
-    injected = [one for one in judged if one.outcome is not Outcome.UNREACHED]
+    unreached = outcomes.pop(Outcome.UNREACHED, 0)
+    broken = [len(one.broken) for one in judged if one.broken]
+    longest = max((one.left_seconds for one in judged), default=0)
     return "\n".join(
         [
-            f"faults injected          {len(injected)}",
+            f"faults injected          {len(judged) - unreached}",
             *(f"  {outcome.value:22} {outcomes[outcome]}" for outcome in Outcome if outcome is not Outcome.UNREACHED),
-            f"never came up            {outcomes[Outcome.UNREACHED]}",
+            f"never came up            {unreached}",
             f"retries that succeeded   {sum(one.retries for one in judged)}",
             f"backups verified         {sum(one.verified for one in judged)}",
             f"restores started         {sum(one.restores for one in judged)}",
-            f"longest in the database  {max((one.left_seconds for one in judged), default=0):.2f} s after a step's end",
-            f"rules broken             {sum(len(one.broken) for one in judged)}, by {sum(bool(one.broken) for one in judged)} faults",
+            f"longest in the database  {longest:.2f} s after a step had ended",
+            f"rules broken             {sum(broken)}, by {len(broken)} faults",
             f"seconds                  {seconds:.0f}",
         ]
     )

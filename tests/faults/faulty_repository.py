@@ -13,8 +13,21 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO, TypeVar
 
-from airflow_backup_guard.errors import ObjectExists, ObjectMissing, RepositoryDenied, RepositoryFull, RepositoryUnavailable
-from airflow_backup_guard.repository.base import ObjectInfo, ObjectLock, ObjectWriter, Repository, StoredObject, UnfinishedWrite
+from airflow_backup_guard.errors import (
+    ObjectExists,
+    ObjectMissing,
+    RepositoryDenied,
+    RepositoryFull,
+    RepositoryUnavailable,
+)
+from airflow_backup_guard.repository.base import (
+    ObjectInfo,
+    ObjectLock,
+    ObjectWriter,
+    Repository,
+    StoredObject,
+    UnfinishedWrite,
+)
 
 T = TypeVar("T")
 
@@ -112,7 +125,9 @@ class FaultyRepository:
 
     def unfinished_writes(self, prefix: str) -> Iterator[UnfinishedWrite]:
         """See the protocol."""
-        return self.at("unfinished_writes", prefix, lambda: self.inner.unfinished_writes(prefix), stale=lambda: iter(()))
+        return self.at(
+            "unfinished_writes", prefix, lambda: self.inner.unfinished_writes(prefix), stale=lambda: iter(())
+        )
 
     def abort_writes(self, prefix: str) -> int:
         """See the protocol."""

@@ -152,7 +152,7 @@ class _Connection:
         reason, code = _STATUSES.get(status, ("OK", ""))
         if code:
             body = f"<Error><Code>{code}</Code><Message>{reason}</Message></Error>".encode()
-        head = f"HTTP/1.1 {status} {reason}\r\nETag: \"0\"\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+        head = f'HTTP/1.1 {status} {reason}\r\nETag: "0"\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n'
         self._link.answer(head.encode() + body)
 
     def from_server(self, data: bytes) -> Iterable[bytes | float]:
@@ -181,7 +181,9 @@ class _Connection:
                 return
             head, data, self._answer_head = self._answer_head[: end + 4], self._answer_head[end + 4 :], b""
             size = _length(head)
-            self._answer_left = size // 2 if self._wire.action != "corrupt answer" else self._wire.random.randrange(size or 1)
+            self._answer_left = (
+                size // 2 if self._wire.action != "corrupt answer" else self._wire.random.randrange(size or 1)
+            )
             yield head
         here, self._answer_left = self._answer_left, self._answer_left - len(data)
         if here < 0 or here >= len(data):

@@ -13,14 +13,15 @@ from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 from typing import Generic, TypeVar
+from unittest import mock
 
 import psycopg
 
 from airflow_backup_guard.core.backup import BackupRecord, Snapshot
-from airflow_backup_guard.core.plan import BackupPlan
 from airflow_backup_guard.core.retention import RetentionPolicy
 from airflow_backup_guard.core.verification import Verdict
 from airflow_backup_guard.engine import catalog, snapshot, wal
+from airflow_backup_guard.engine import copy as engine_copy
 from airflow_backup_guard.engine.copy import copy
 from airflow_backup_guard.engine.expire import expire, propose
 from airflow_backup_guard.engine.listing import list_backups
@@ -90,20 +91,14 @@ class Judgement:
 @contextmanager
 def impatient() -> Iterator[None]:
     """With limits of seconds where the product has minutes, for what a fault makes it wait for."""
-    limits = {
-        (wal, "_ROUND_SECONDS"): 0.3,
-        (wal, "_SILENT_SECONDS"): 2.0,
-        (wal, "_STALLED_SECONDS"): 5.0,
-        (connection, "STATEMENT_SECONDS"): 3,
-    }
-    usual = {(module, name): getattr(module, name) for module, name in limits}
-    for (module, name), value in limits.items():
-        setattr(module, name, value)
-    try:
+    with (
+        mock.patch.object(wal, "_ROUND_SECONDS", 0.3),
+        mock.patch.object(wal, "_SILENT_SECONDS", 2.0),
+        mock.patch.object(wal, "_STALLED_SECONDS", 5.0),
+        mock.patch.object(connection, "ANSWER_SECONDS", 2),
+        mock.patch.object(engine_copy, "_SILENT_SECONDS", 3.0),
+    ):
         yield
-    finally:
-        for (module, name), value in usual.items():
-            setattr(module, name, value)
 
 
 class Done(Generic[T]):

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
+from unittest import mock
 
 import boto3
 import moto.s3.models
@@ -62,7 +63,7 @@ class Folders(AbstractContextManager["Folders"]):
 
     name = "folder"
     party = "file://"
-    actions = faulty_repository.ACTIONS
+    actions: tuple[str, ...] = faulty_repository.ACTIONS
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -91,11 +92,11 @@ class Folders(AbstractContextManager["Folders"]):
 
 
 class Buckets(AbstractContextManager["Buckets"]):
-    """Buckets of an S3 API in this process; a proxy before it does the faults. Objects of more than 1 MiB go in parts."""
+    """Buckets of an S3 API in this process; a proxy does the faults. Objects of more than 1 MiB go in parts."""
 
     name = "S3"
     party = "s3://"
-    actions = http_wire.ACTIONS
+    actions: tuple[str, ...] = http_wire.ACTIONS
 
     def __init__(self) -> None:
         self._stack = ExitStack()
@@ -154,9 +155,9 @@ def _client(port: int) -> Any:
 
 @contextmanager
 def _small_parts() -> Iterator[None]:
-    usual = s3_writer._PART, s3_writer._MEMORY, moto.s3.models.S3_UPLOAD_PART_MIN_SIZE
-    s3_writer._PART, s3_writer._MEMORY, moto.s3.models.S3_UPLOAD_PART_MIN_SIZE = _PART, 3 * _PART, 1
-    try:
+    with (
+        mock.patch.object(s3_writer, "_PART", _PART),
+        mock.patch.object(s3_writer, "_MEMORY", 3 * _PART),
+        mock.patch.object(moto.s3.models, "S3_UPLOAD_PART_MIN_SIZE", 1),
+    ):
         yield
-    finally:
-        s3_writer._PART, s3_writer._MEMORY, moto.s3.models.S3_UPLOAD_PART_MIN_SIZE = usual
