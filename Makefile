@@ -6,11 +6,12 @@ ARGS ?=
 UNATTENDED ?=
 BIN := .venv/bin
 
-.PHONY: help venv test lint docs demo ui gameday bench constraints clean
+.PHONY: help venv test faults lint docs demo ui gameday bench constraints clean
 
 help:
 	@echo "make venv         the virtual environment (PYTHON= chooses the interpreter, 3.10 to 3.13)"
 	@echo "make test         all tests (ARGS= goes to pytest)"
+	@echo "make faults       thousands of faults, hours; ARGS='--seed 7 --count 50' for so many, chosen by chance"
 	@echo "make lint         ruff, mypy and the import rules"
 	@echo "make docs         the documentation as a site, in build/docs; a broken link fails"
 	@echo "make demo         the incident, replayed on this machine (ARGS= goes to demo/run.py)"
@@ -28,6 +29,9 @@ venv: .venv/.ready
 
 test: venv
 	$(BIN)/python -m pytest $(ARGS)
+
+faults: venv
+	@$(BIN)/python -m tests.faults $(ARGS)
 
 lint: venv
 	$(BIN)/ruff check .

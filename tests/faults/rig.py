@@ -231,8 +231,8 @@ class Rig(AbstractContextManager["Rig"]):
             shutil.rmtree(data, ignore_errors=True)
 
     def check_maintenance(self, judgement: Judgement, repository: Repository) -> None:
-        """Lists and expiries run twice, and verify, which has run before, once more; in the end nothing is stored but of
-        visible backups."""
+        """Lists and expiries run twice, and verify, which has run before, once more; in the end only visible backups
+        have anything stored."""
         for again in (False, True):
             listed = {one.backup_id for one in list_backups(repository, fresh=True).backups}
             judgement.hold(listed == {one for _, one in catalog.ids(repository, None)}, "list shows other backups")
