@@ -139,19 +139,18 @@ class RepositoryFault:
         return self.action in _FORGETFUL
 
 
-def repository_faults(rig: Rig, store: Store, chance: random.Random) -> Iterator[Fault]:
-    """One for everything that can be done at every call of every step."""
-    for step in STEPS:
-        repository = rig.whole(store) if step in _READING else store.fresh()
-        if step == "expire":
-            _litter(repository)
-        seen, disturbed = store.disturbed(repository, None, "", 0)
-        done = Done(lambda stop, step=step, seen=seen: STEPS[step](rig, seen))  # type: ignore[misc]
-        assert done.error is None, (step, done.error)
-        for (method, kind), count in sorted(disturbed.seen.items()):
-            for number in occurrences(count, chance):
-                call = Call(method, kind, number)
-                yield from (RepositoryFault(store, step, call, a) for a in store.actions if store.allows(call, a))
+def repository_faults(rig: Rig, store: Store, step: str, chance: random.Random) -> Iterator[Fault]:
+    """One for everything that can be done at every call of a step."""
+    repository = rig.whole(store) if step in _READING else store.fresh()
+    if step == "expire":
+        _litter(repository)
+    seen, disturbed = store.disturbed(repository, None, "", 0)
+    done = Done(lambda stop: STEPS[step](rig, seen))
+    assert done.error is None, (step, done.error)
+    for (method, kind), count in sorted(disturbed.seen.items()):
+        for number in occurrences(count, chance):
+            call = Call(method, kind, number)
+            yield from (RepositoryFault(store, step, call, a) for a in store.actions if store.allows(call, a))
 
 
 def _back_up(
@@ -309,6 +308,20 @@ _UNDER = {"verify": _verify, "list": _list, "restore": _restore, "expire": _expi
 def chosen(rig: Rig, stores: list[Store], seed: int, count: int | None, only: str = "") -> list[Fault]:
     """All faults whose description contains ``only``, or ``count`` of them."""
     chance = random.Random(seed)
-    found = [*database_faults(rig, chance), *(one for store in stores for one in repository_faults(rig, store, chance))]
+    found = list(database_faults(rig, chance)) if _may_be("database: ", only) else []
+    for store in stores:
+        found += [
+            fault
+            for step in STEPS
+            if _may_be(f"{store.name}, {step}: ", only)
+            for fault in repository_faults(rig, store, step, chance)
+        ]
     faults = [fault for fault in found if only in str(fault)]
     return faults if count is None or count >= len(faults) else chance.sample(faults, count)
+
+
+def _may_be(beginning: str, only: str) -> bool:
+    """Whether descriptions with that beginning may contain ``only``: the others need not be counted out."""
+    return (
+        not only.startswith(("database:", "folder,", "S3,")) or beginning.startswith(only) or only.startswith(beginning)
+    )
