@@ -208,6 +208,9 @@ class _Copy:
                 self._store_telemetry()
                 self.control.end()
                 self._keep_going()
+                with suppress(BackupGuardError):  # it is only tidier without
+                    # All writers have ended; what is open was begun by a request whose answer was lost.
+                    self.repository.abort_writes(self.store.prefix)
                 self._check_stored()
                 record = BackupRecord(
                     format=backup.FORMAT,

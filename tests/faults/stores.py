@@ -110,8 +110,8 @@ class Buckets(AbstractContextManager["Buckets"]):
         host, port = server.get_host_and_port()
         self._proxy = self._stack.enter_context(Proxy((host, port)))
         self._stack.enter_context(_small_parts())
-        self._direct = _client(port)
-        self._proxied = _client(self._proxy.port)
+        self._direct = _client(port, read_timeout=60)
+        self._proxied = _client(self._proxy.port, read_timeout=2)
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -142,10 +142,10 @@ class Buckets(AbstractContextManager["Buckets"]):
         return http_wire.allows(call, action)
 
 
-def _client(port: int) -> Any:
+def _client(port: int, *, read_timeout: int) -> Any:
     config = Config(
-        connect_timeout=1,
-        read_timeout=1,
+        connect_timeout=2,
+        read_timeout=read_timeout,
         retries={"mode": "standard", "total_max_attempts": 2},
         response_checksum_validation="when_required",
     )

@@ -33,6 +33,7 @@ KNOWN = (
     "folder, backup: lie at put if absent records #1",
     "folder, backup: lost write at put if absent records #1",
     "folder, expire: lost write at delete records #1",
+    "S3, backup: done, says 500 at begin upload backups base #1",
 )
 SEED = 1
 COUNT = 8
