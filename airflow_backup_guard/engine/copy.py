@@ -42,6 +42,7 @@ from airflow_backup_guard.postgres.replication import ReplicationConnection
 from airflow_backup_guard.postgres.sessions import end_other_sessions, end_sessions, session_name
 from airflow_backup_guard.postgres.slot import BackupSlot
 from airflow_backup_guard.repository.base import Repository
+from airflow_backup_guard.repository.once import put_once
 from airflow_backup_guard.repository.read import read_whole
 
 _READ_SECONDS = 0.2
@@ -392,12 +393,10 @@ class _Copy:
         """Store the record, and read it back: a repository that lost the answer, or the write, tells the contrary."""
         key, content = backup.record_key(record.plan_name, record.backup_id), backup.dump(record)
         try:
-            self.repository.put(key, content, if_absent=True)
+            put_once(self.repository, key, content)
         except ObjectExists as error:
-            if read_whole(self.repository, key) != content:
-                error.advise("Another try of this backup made it: see it with backup-guard show.")
-                raise
-            return
+            error.advise("Another try of this backup made it: see it with backup-guard show.")
+            raise
         try:
             stored = read_whole(self.repository, key)
         except ObjectMissing:

@@ -8,6 +8,7 @@ import socket
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from traceback import clear_frames
 from typing import Any
 
 import psycopg
@@ -183,6 +184,9 @@ def translated(dsn: str) -> Iterator[None]:
     try:
         yield
     except psycopg.Error as error:
+        if isinstance(error, psycopg.errors.ConnectionTimeout):
+            # Its frames hold the socket open, and with it a session in the server, as long as somebody holds the error.
+            clear_frames(error.__traceback__)
         raise translate(dsn, error) from error
 
 

@@ -17,7 +17,9 @@ import pytest
 
 from airflow_backup_guard.engine import catalog
 from airflow_backup_guard.engine.stop import Stop
+from airflow_backup_guard.errors import SourceUnavailable
 from airflow_backup_guard.postgres.account import account_for, private_folder
+from airflow_backup_guard.postgres.replication import ReplicationConnection
 from airflow_backup_guard.repository.local import LocalRepository
 from airflow_backup_guard.repository.memory import MemoryRepository
 from tests.faults import suite
@@ -34,6 +36,7 @@ KNOWN = (
     "folder, backup: lost write at put if absent records #1",
     "folder, expire: lost write at delete records #1",
     "S3, backup: done, says 500 at begin upload backups base #1",
+    "S3, backup: done, says 412 at put if absent attempts #1",
 )
 SEED = 1
 COUNT = 8
@@ -73,6 +76,16 @@ def test_the_rule_holds_after_faults_chosen_by_chance(bench: Bench) -> None:
     print(summary(judged, sum(one.seconds for one in judged)))
     assert not [one for one in judged if one.broken]
     assert any(one.outcome is not Outcome.UNREACHED for one in judged)
+
+
+def test_a_server_that_is_silent_in_start_up_keeps_no_session(bench: Bench) -> None:
+    """It is given up, and its session ends, though the error is kept."""
+    bench.rig.proxy.script = Wire(Position("start-up", "< S", 3), "hang")
+    judgement = Judgement("none")
+    with pytest.raises(SourceUnavailable) as kept:
+        ReplicationConnection(bench.rig.proxied, "backup_guard/silent")
+    bench.rig.check_database(judgement)
+    assert not judgement.broken, kept
 
 
 def test_there_are_faults_at_every_message_and_call(bench: Bench) -> None:
