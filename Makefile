@@ -6,11 +6,12 @@ ARGS ?=
 UNATTENDED ?=
 BIN := .venv/bin
 
-.PHONY: help venv test kills soak lint docs demo ui gameday bench constraints clean
+.PHONY: help venv test faults kills soak lint docs demo ui gameday bench constraints clean
 
 help:
 	@echo "make venv         the virtual environment (PYTHON= chooses the interpreter, 3.10 to 3.13)"
 	@echo "make test         all tests (ARGS= goes to pytest)"
+	@echo "make faults       thousands of faults, hours; ARGS='--seed 7 --count 50' for so many, chosen by chance"
 	@echo "make kills        500 kills, 50,000 relations, long searches: what a server, a disk or a worker can do to us"
 	@echo "make soak         backups and faults for five minutes, or hours (ARGS='--minutes 300'), and what leaks"
 	@echo "make lint         ruff, mypy and the import rules"
@@ -30,6 +31,9 @@ venv: .venv/.ready
 
 test: venv
 	$(BIN)/python -m pytest $(ARGS)
+
+faults: venv
+	@$(BIN)/python -m tests.faults $(ARGS)
 
 kills: venv
 	FAULTS=full $(BIN)/python -m pytest -s tests/faults $(ARGS)

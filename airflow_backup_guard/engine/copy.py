@@ -31,8 +31,11 @@ from airflow_backup_guard.errors import (
     BackupDamaged,
     BackupGuardError,
     BudgetSpent,
+    ObjectExists,
     ObjectMissing,
     RepositoryFull,
+    RepositoryUnavailable,
+    SourceUnavailable,
     SourceUnsuitable,
 )
 from airflow_backup_guard.postgres.base_backup import BaseBackup, MessageKind
@@ -40,9 +43,12 @@ from airflow_backup_guard.postgres.replication import ReplicationConnection
 from airflow_backup_guard.postgres.sessions import end_other_sessions, end_own_sessions, session_name
 from airflow_backup_guard.postgres.slot import BackupSlot
 from airflow_backup_guard.repository.base import Repository
+from airflow_backup_guard.repository.once import put_once
 from airflow_backup_guard.repository.read import read_whole
 
 _READ_SECONDS = 0.2
+# A stream is never silent for long once it has begun: it waits for no checkpoint, and for no WAL archiver.
+_SILENT_SECONDS = 300.0
 _TELL_SECONDS = 0.1
 _HIGHEST_THREADED_LEVEL = 8
 _KEPT_ATTEMPTS = timedelta(days=30)
@@ -172,6 +178,7 @@ class _Copy:
         self.parts: list[StoredPart] = []
         self.done = 0
         self.told_at = 0.0
+        self.heard_at = 0.0
         self.wal: WalArchive | None = None
         self.monitor: LoadMonitor | None = None
         self.total = 0
@@ -216,7 +223,7 @@ class _Copy:
                 self.total = stream.total
                 checkpoint_seconds = round(time.monotonic() - began, 3)
                 self._receive(stream)
-                end_lsn = stream.finish(self._keep_going)
+                end_lsn = stream.finish(self._listen)
                 if self.snapshot.standby:
                     # Its end is what a restore needs to be consistent, which may lie before what was replayed then.
                     end_lsn = max(end_lsn, self.snapshot.lsn)
@@ -230,6 +237,9 @@ class _Copy:
                 self.control.end()
                 self._keep_going()
                 self._check_stored()
+                with suppress(BackupGuardError):  # it is only tidier without
+                    # All writers have ended; what is open was begun by a request whose answer was lost.
+                    self.repository.abort_writes(self.store.prefix)
                 record = BackupRecord(
                     format=backup.FORMAT,
                     snapshot=self.snapshot,
@@ -245,9 +255,8 @@ class _Copy:
                     written_by=f"airflow-backup-guard {__version__}",
                 )
                 # Still inside of everything: the cluster is ours until the backup is visible.
-                key = backup.record_key(self.plan.name, self.snapshot.backup_id)
-                self.repository.put(key, backup.dump(record), if_absent=True)
-                self._take_back_unless_ours(key)
+                self._make_visible(record)
+                self._take_back_unless_ours(record)
         self.repository.delete(backup.attempt_key(self.plan.name, self.snapshot.backup_id))
         control.clear(self.repository, self.plan.name, self.snapshot.backup_id)
         return record
@@ -331,11 +340,13 @@ class _Copy:
     def _receive(self, stream: BaseBackup) -> None:
         with ExitStack() as open_part:
             part: PartWriter | None = None
+            self.heard_at = time.monotonic()
             while (message := stream.read(_READ_SECONDS)) is not False:
                 self._keep_going()
                 if self.telemetry.is_due:
                     self._store_telemetry()
                 if message is None or isinstance(message, bool):
+                    self._listen()
                     continue
                 if message.kind is MessageKind.DATA and part is not None:
                     part.write(message.data)
@@ -344,8 +355,10 @@ class _Copy:
                 elif message.kind in (MessageKind.ARCHIVE, MessageKind.MANIFEST):
                     self._commit(part)
                     part = open_part.enter_context(self._part(message.name))
+                self.heard_at = time.monotonic()  # only now: what pace and repository took is not the server's silence
                 self._tell(stream.total)
             self._commit(part)
+            self.heard_at = time.monotonic()
         self._tell(stream.total, at_once=True)
 
     def _tell(self, total: int, *, at_once: bool = False) -> None:
@@ -425,15 +438,34 @@ class _Copy:
                 remedy="See the retry; this worker was cut off from the database or the scheduler, or stood still.",
             )
 
-    def _take_back_unless_ours(self, record_key: str) -> None:
+    def _take_back_unless_ours(self, record: BackupRecord) -> None:
         """The last look was before the record, and whoever took this copy for dead since then removes its parts."""
         try:
             self._refuse_lost()
         except _TakenForDead:
-            self.repository.delete(record_key)
+            self.repository.delete(backup.record_key(record.plan_name, record.backup_id))
             raise
         except ObjectMissing:
             pass  # somebody saw the record, and tidied up after it
+
+    def _make_visible(self, record: BackupRecord) -> None:
+        """Store the record, and read it back: a repository that lost the answer, or the write, tells the contrary."""
+        key, content = backup.record_key(record.plan_name, record.backup_id), backup.dump(record)
+        try:
+            put_once(self.repository, key, content)
+        except ObjectExists as error:
+            error.advise("Another try of this backup made it: see it with backup-guard show.")
+            raise
+        try:
+            stored = read_whole(self.repository, key)
+        except ObjectMissing:
+            stored = b""
+        if stored != content:
+            self.repository.delete(key)  # before its parts are removed, should it turn up after all
+            raise RepositoryUnavailable(
+                f"{self.repository.url} has lost {key}, which it said that it stored.",
+                remedy="Find out what it does with writes before you trust it; then try again.",
+            )
 
     def _read_and_left(self) -> tuple[int, int]:
         return self.done, max(self.total - self.done, 0)
@@ -447,6 +479,14 @@ class _Copy:
             )
         if self.wal is not None:
             self.wal.check()
+
+    def _listen(self) -> None:
+        self._keep_going()
+        if time.monotonic() - self.heard_at > _SILENT_SECONDS:
+            raise SourceUnavailable(
+                f"The server has sent nothing of the base backup for {_SILENT_SECONDS:.0f} s.",
+                remedy="Check the server's log, its disks and the network; then retry.",
+            )
 
     def _on_load(self, now: datetime, phase: Phase, assessment: Assessment, pace: Pace) -> None:
         self.assessment = assessment

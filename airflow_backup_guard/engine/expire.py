@@ -27,7 +27,13 @@ from airflow_backup_guard.engine.listing import UNREADABLE_HOLD, list_backups, r
 from airflow_backup_guard.engine.parts import clear_parts
 from airflow_backup_guard.engine.snapshot import close_with
 from airflow_backup_guard.engine.stop import Stop
-from airflow_backup_guard.errors import BackupDamaged, BackupGuardError, RepositoryDenied, RepositoryFull
+from airflow_backup_guard.errors import (
+    BackupDamaged,
+    BackupGuardError,
+    RepositoryDenied,
+    RepositoryFull,
+    RepositoryUnavailable,
+)
 from airflow_backup_guard.repository.base import Repository
 
 _READERS = 8  # fewer than the connections that boto3 keeps
@@ -169,6 +175,11 @@ def _remove(repository: Repository, expiry: Expiry, decision: Decision) -> Decis
         with suppress(BackupGuardError):
             repository.delete(mark)
         raise
+    if _is_visible(repository, plan, backup_id):
+        raise RepositoryUnavailable(
+            f"{repository.url} has {backup.record_key(plan, backup_id)} still, which it said that it removed.",
+            remedy="Find out what it does with deletions before you trust it; the next expiry tries again.",
+        )
     _remove_rest(repository, plan, backup_id)
     return None
 

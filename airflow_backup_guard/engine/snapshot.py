@@ -29,6 +29,7 @@ from airflow_backup_guard.postgres.check_load import check_load_connection
 from airflow_backup_guard.postgres.check_watchdog import check_may_end
 from airflow_backup_guard.repository.age import check_recipients
 from airflow_backup_guard.repository.base import Repository
+from airflow_backup_guard.repository.once import put_once
 from airflow_backup_guard.repository.read import read_whole
 
 
@@ -87,7 +88,7 @@ def take_snapshot(
         standby=content.standby,
     )
     attempt = backup.dump(Attempt(backup.FORMAT, snapshot))
-    repository.put(backup.attempt_key(plan.name, snapshot.backup_id), attempt, if_absent=True)
+    put_once(repository, backup.attempt_key(plan.name, snapshot.backup_id), attempt)
     return snapshot
 
 
@@ -185,7 +186,7 @@ def _repository_checks(plan: BackupPlan, repository: Repository, size: int | Non
     # A name of its own for every try, so that two checks at once do not meet.
     key = f"checks/{plan.name}/{secrets.token_hex(8)}"
     try:
-        repository.put(key, b"Written by a preflight check.\n", if_absent=True)
+        put_once(repository, key, b"Written by a preflight check.\n")
         repository.delete(key)
         free = repository.free_bytes()
     except BackupGuardError as error:

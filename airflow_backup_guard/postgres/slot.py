@@ -10,11 +10,16 @@ from airflow_backup_guard.core.names import SLOT_NAME as SLOT_NAME
 from airflow_backup_guard.core.units import Size
 from airflow_backup_guard.core.wal import LSN
 from airflow_backup_guard.errors import BackupGuardError, SourceBusy, SourceUnavailable
-from airflow_backup_guard.postgres.connection import connect, conninfo, cut, session_options, translated
-
-_CREATE = (
-    "SELECT slot_name, lsn FROM pg_create_physical_replication_slot(%s, immediately_reserve => true, temporary => true)"
+from airflow_backup_guard.postgres.connection import (
+    AnsweringConnection,
+    connect,
+    conninfo,
+    cut,
+    session_options,
+    translated,
 )
+
+_CREATE = "SELECT lsn FROM pg_create_physical_replication_slot(%s, immediately_reserve => true, temporary => true)"
 _WRITTEN = """
     SELECT pg_current_wal_lsn() - %s::pg_lsn, setting::bigint << 20
     FROM pg_settings WHERE name = 'max_slot_wal_keep_size' AND setting::bigint >= 0
@@ -38,7 +43,7 @@ class BackupSlot:
     def __init__(self, dsn: str, application_name: str) -> None:
         with translated(dsn):
             self._dsn = dsn
-            self._connection = psycopg.Connection.connect(
+            self._connection = AnsweringConnection.connect(
                 conninfo(dsn, application_name=application_name, options=session_options(dsn)), autocommit=True
             )
             try:
