@@ -222,11 +222,16 @@ class BackupRecord:
 
 @dataclass(frozen=True)
 class Attempt:
-    """A backup that has begun and is not visible; ``outcome`` says how it ended once it has, without a record."""
+    """A backup that has begun and is not visible; ``outcome`` says how it ended once it has, without a record.
+
+    ``tries`` counts the copies that have begun on it. Only the last of them may go on: an earlier one whose worker was
+    taken for dead, and was not, sees it here.
+    """
 
     format: int
     snapshot: Snapshot
     outcome: str | None = None
+    tries: int = 0
 
 
 def new_backup_id(now: datetime, suffix: int) -> str:
@@ -261,6 +266,13 @@ def attempt_key(plan: str, backup_id: str) -> str:
 def parts_prefix(plan: str, backup_id: str) -> str:
     """Where the parts of one backup lie."""
     return f"backups/{plan}/{backup_id}/"
+
+
+def try_prefix(plan: str, backup_id: str, number: int) -> str:
+    """Where one try to copy puts the parts: the first where they belong, and each later one in a folder of its own, as
+    an earlier one may not be dead, and must not write or delete what is the later one's."""
+    own = f"try-{number}/" if number > 1 else ""
+    return f"{parts_prefix(plan, backup_id)}{own}"
 
 
 VERIFICATIONS = "verifications/"
