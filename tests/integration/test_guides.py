@@ -109,7 +109,7 @@ def test_the_first_plan(
     dsn = server.dsn(user="backup_guard", password="choose-another", tcp=True)
     fresh.names = {
         "mkdir -p /srv/backups": "true",  # it belongs to this test already
-        "'host=db.example user=backup_guard password=choose-another dbname=postgres'": f"'{dsn}'",
+        "'host=db.example user=backup_guard password=choose-another dbname=postgres'": f'"{dsn}"',
         "/usr/lib/postgresql/18/bin": f"/usr/lib/postgresql/{major}/bin",
     }
     said = fresh.follow("../first-plan")
