@@ -199,7 +199,8 @@ def test_moving(guide: Guide) -> None:
     need_tools("pg_dump")
     (guide.folder / "dumps").mkdir()
     guide.account.own(guide.folder / "dumps")
-    guide.environment["BACKUP_GUARD_REPOSITORY"] = guide.plan.repository
+    file = guide.folder / "shop.toml"
+    file.write_text(f'rpo = "26h"\n{file.read_text()}')
     said = guide.follow("../moving")
     assert "is verified" in said
     policy = toml(block(DOCS / "moving.md", "toml"))["watchdog"]
