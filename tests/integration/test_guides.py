@@ -196,7 +196,7 @@ def test_windows_and_limits(guide: Guide) -> None:
 
 
 def test_moving(guide: Guide) -> None:
-    """The dump is guarded, the base backup verified, the plan stands well, and the drill passes; the rules are such."""
+    """The dump is guarded, the base backup verified, and the plan stands well; the rules are such."""
     need_tools("pg_dump")
     (guide.folder / "dumps").mkdir()
     guide.account.own(guide.folder / "dumps")
