@@ -26,8 +26,8 @@ from tests.acceptance.shown import Shown
 from tests.webhook import Webhook
 
 TOP = Path(__file__).resolve().parents[2]
-START_SECONDS = 120
-RUN_SECONDS = 120
+START_SECONDS = 300
+RUN_SECONDS = 300
 PASSWORD = "for-acceptance-tests"  # Airflow masks it in every log, so it must not be a word of ours
 
 
