@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime, timezone
 from typing import Any
 
 import pytest
+from airflow.sdk.execution_time.context import OutletEventAccessors
 
 from airflow_backup_guard.core import BackupPlan, OffPeakCalendar
-from airflow_backup_guard.hooks.assets import ANY_BACKUP, backup_asset
+from airflow_backup_guard.hooks.assets import ANY_BACKUP, backup_asset, tell_asset
 from airflow_backup_guard.operators import BackupVerifyOperator
+from airflow_backup_guard.repository.memory import MemoryRepository
+from tests.stored import store_backup
 
 PLAN = BackupPlan(
     name="shop",
@@ -39,6 +43,17 @@ def test_the_plan_is_known_once_the_task_runs(value: Any) -> None:
     verify.render_template_fields({})  # type: ignore[typeddict-item]
     assert verify.plan == PLAN
     assert json.loads(verify.backup_guard)["plans"] == [PLAN.to_dict()]
+
+
+def test_its_success_updates_the_asset_of_its_plan() -> None:
+    """Through an alias, as the asset was not known when the DAG was parsed."""
+    verify = BackupVerifyOperator(task_id="verify", plan=Later(PLAN))  # type: ignore[arg-type]
+    record = store_backup(MemoryRepository(), datetime(2026, 11, 23, tzinfo=timezone.utc))
+    events = OutletEventAccessors()
+    tell_asset({"task": verify, "outlet_events": events}, PLAN, record)  # type: ignore[typeddict-item]
+    (event,) = events[ANY_BACKUP].asset_alias_events
+    assert event.dest_asset_key.uri == backup_asset(PLAN).uri
+    assert event.extra["backup_id"] == record.backup_id
 
 
 def test_a_plan_of_its_own_has_its_asset() -> None:
