@@ -90,7 +90,7 @@ class Airflow:
         self.repository = repository
         self.staging = repository.with_name("staging")
         self._log = log
-        self._client = httpx.Client(base_url=url, timeout=10)
+        self._client = httpx.Client(base_url=url, timeout=60)
 
     def ready(self) -> bool:
         """True once every part is healthy; then the session is logged in."""
@@ -249,6 +249,7 @@ def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Airflow]:
         temporary.mkdir()
         account_for(server.data_directory).own(temporary)
         server.sql(f"CREATE ROLE guard LOGIN REPLICATION PASSWORD '{PASSWORD}' IN ROLE pg_monitor")
+        server.sql(f"CREATE ROLE looker LOGIN PASSWORD '{PASSWORD}' IN ROLE pg_monitor")
         server.sql("CREATE TABLE filler AS SELECT n, repeat('x', 500) FROM generate_series(1, 60000) n")
         dump = shlex.join(
             [str(server.binaries / "pg_dump"), f"--dbname={server.dsn()}", f"--file={home}/shop.dump", "--verbose"]
@@ -273,6 +274,9 @@ def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Airflow]:
             "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(worker_logs),
             "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(triggerer_logs),
             "AIRFLOW_CONN_SHOP_PRIMARY": f"postgres://guard:{PASSWORD}@127.0.0.1:{server.port}/postgres",
+            "AIRFLOW_CONN_ORDERS_PRIMARY": f"postgres://guard:{PASSWORD}@127.0.0.1:{server.port}/postgres",
+            "AIRFLOW_CONN_PAYMENTS_PRIMARY": f"postgres://looker:{PASSWORD}@127.0.0.1:{server.port}/postgres",
+            "AIRFLOW_CONN_SEARCH_PRIMARY": f"postgres://looker:{PASSWORD}@127.0.0.1:{server.port}/postgres",
             "AIRFLOW_CONN_WRONG_PASSWORD": f"postgres://guard:wrong@127.0.0.1:{server.port}/postgres",
             "AIRFLOW_CONN_WEBHOOK": webhook.connection,
             "SHOP_BACKUP_REPOSITORY": repository.as_uri(),
