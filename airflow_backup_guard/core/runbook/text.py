@@ -91,7 +91,7 @@ def _rows(facts: Facts) -> Iterator[tuple[str, str]]:
     plan, status = facts.plan, facts.status
     yield "backups are stored in", without_connection(plan.repository)
     if (given := parse_repository_url(plan.repository).connection_id) is not None:
-        yield "who may read there", f"the connection {given} in Airflow has it"
+        yield "credentials", f"in Airflow, the connection {given}"
     newest = status.newest
     if (record := facts.backup) is not None:
         cluster, snapshot = record.snapshot.cluster, record.snapshot
@@ -129,9 +129,8 @@ def _drilled(facts: Facts) -> str:
     if drill is None:
         return "there was none"
     how = "passed" if drill.passed else "FAILED"
-    reached = (
-        "the server never answered" if drill.rto_seconds is None else f"it answered after {_about(drill.rto_seconds)}"
-    )
+    took = drill.rto_seconds
+    reached = "the server never answered" if took is None else f"the server answered after {_about(took)}"
     return f"{reached}; the drill {how} on {moment(drill.ended_at)}, with backup {drill.backup_id}"
 
 
