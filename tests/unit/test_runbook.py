@@ -171,7 +171,7 @@ def test_no_password_is_in_it(text: str) -> None:
     record = record_at(NEWEST.snapshot.taken_at, plan, tablespaces=(Tablespace(16395, text, f"/{text}", 1),))
     status = status_of(plan, problems=(Problem(text, text),), damaged=(text,))
     facts = good(plan, backup=record, status=status)
-    for page in (markdown(facts), html(facts)):
+    for page in (markdown(facts), html(facts), "\n".join(map(str, facts.gaps))):
         assert SECRET not in page and "***" in page
     with pytest.raises(ValueError, match="contacts") as refused:
         attrs.evolve(PLAN, contacts=[("Alice", text)])

@@ -13,7 +13,7 @@ from airflow_backup_guard.core.printed import html_page, html_table, markdown_te
 from airflow_backup_guard.core.secrets import without_secrets
 
 _STYLE = """pre { background: #f6f8fa; border: 1px solid #d0d7de; padding: .6rem; white-space: pre-wrap; }
-pre, tr, li { break-inside: avoid; overflow-wrap: anywhere; } h2 { break-after: avoid; }
+pre, tr, li { break-inside: avoid; overflow-wrap: anywhere; } ul.bad { padding-left: 2rem; } h2 { break-after: avoid; }
 @media print { h2 { break-before: auto; } pre { font-size: 9pt; } }
 """
 

@@ -15,6 +15,7 @@ from datetime import timedelta
 from airflow_backup_guard.core.backup import BackupRecord
 from airflow_backup_guard.core.fleet import PlanStatus, Protection
 from airflow_backup_guard.core.plan import BackupPlan
+from airflow_backup_guard.core.secrets import without_secrets
 from airflow_backup_guard.core.units import format_duration, whole_seconds
 
 RUNBOOKS = "runbooks/"
@@ -56,8 +57,8 @@ class Facts:
 
     @property
     def gaps(self) -> tuple[Gap, ...]:
-        """All that is missing or wrong, the worst first."""
-        return tuple(_gaps(self))
+        """All that is missing or wrong, the worst first, without passwords."""
+        return tuple(Gap(without_secrets(gap.said), without_secrets(gap.todo)) for gap in _gaps(self))
 
 
 def _gaps(facts: Facts) -> Iterator[Gap]:

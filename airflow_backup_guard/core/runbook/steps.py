@@ -114,11 +114,11 @@ def _start_without_settings(record: BackupRecord) -> Iterator[Block]:
         "backup. To look at the data, these will do. Put copies of the real ones in their place before applications "
         "come back."
     )
-    quiet = "-c archive_mode=off -c ssl=off -c shared_preload_libraries='' -c max_logical_replication_workers=0"
     start = (
         f"sudo -u {OWNER} {programs(record)}/pg_ctl -D {DATA} -l {DATA}/startup.log \\\n"
         f'    -o "-c listen_addresses=127.0.0.1 -c port={PORT} -c unix_socket_directories={DATA}" \\\n'
-        f'    -o "{quiet}" \\\n'
+        "    -o \"-c archive_mode=off -c ssl=off -c shared_preload_libraries=''\" \\\n"
+        '    -o "-c max_logical_replication_workers=0" \\\n'
         "    -w -t 3600 start"
     )
     yield Commands(
