@@ -99,7 +99,7 @@ def _rows(facts: Facts) -> Iterator[tuple[str, str]]:
         yield "databases", ", ".join(f"{one.name} ({Size(one.size)})" for one in snapshot.databases) or "not known"
         for space in record.tablespaces:
             yield "tablespace", f"{space.name}, which was at {space.location}"
-        yield "backup to restore", f"{record.backup_id}, {_trust(facts)}"
+        yield "backup to restore", f"{record.backup_id}, {_trust(facts, record)}"
         yield "it brings back", f"the state of {moment(record.ended_at)}; what was committed later is lost"
         yield "its size", f"{Size(record.database_size)}, stored as {Size(record.stored_size)}"
         if keys := snapshot.plan.get("recipients"):
@@ -117,11 +117,13 @@ def _rows(facts: Facts) -> Iterator[tuple[str, str]]:
     yield "RTO of the last drill", _drilled(facts)
 
 
-def _trust(facts: Facts) -> str:
-    verified = facts.status.last_verified
-    if not facts.verified or verified is None:
+def _trust(facts: Facts, record: BackupRecord) -> str:
+    last = facts.status.last_verified
+    if not facts.verified:
         return "which was NOT verified"
-    return f"verified on {moment(verified.verified_at)}"
+    if last is None or last.backup_id != record.backup_id:
+        return "verified"
+    return f"verified on {moment(last.verified_at)}"
 
 
 def _drilled(facts: Facts) -> str:
