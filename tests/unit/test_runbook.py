@@ -21,7 +21,8 @@ from airflow_backup_guard.core.runbook import by_hand
 from airflow_backup_guard.core.runbook.facts import Facts
 from airflow_backup_guard.core.runbook.text import html, markdown
 from airflow_backup_guard.core.shell import command, database_option, quoted
-from tests.unit.runbook_facts import BEFORE, DRILL, NEWEST, PLAN, good, poor, record_at, status_of
+from airflow_backup_guard.core.verification import Verdict
+from tests.unit.runbook_facts import BEFORE, DRILL, NEWEST, PLAN, good, poor, record_at, status_of, verified
 from tests.unit.test_audit_report import Page
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -82,6 +83,15 @@ def test_what_is_missing_comes_first() -> None:
     page = markdown(nothing)
     assert page.index("There is no backup that could be restored") < page.index("## Whom to call")
     assert "backup-guard restore" not in page and "## Never" in page
+
+
+def test_a_newer_backup_is_named_with_what_is_known_of_it() -> None:
+    """One that was not verified may be worth a try, one that is damaged is not."""
+    newer = replace(verified(NEWEST), backup_id="20261124T083000Z-0000", verdict=None)
+    page = markdown(good(status=status_of(PLAN, newest=newer)))
+    assert "* newer, and not verified: 20261124T083000Z-0000" in page
+    page = markdown(good(status=status_of(PLAN, newest=replace(newer, verdict=Verdict.DAMAGED))))
+    assert "* newer, and DAMAGED: 20261124T083000Z-0000" in page
 
 
 def test_times_are_for_the_backup_that_is_restored() -> None:

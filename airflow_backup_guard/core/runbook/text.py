@@ -110,7 +110,8 @@ def _rows(facts: Facts) -> Iterator[tuple[str, str]]:
             "none" if before is None else f"{before.backup_id}, the state of {moment(before.ended_at)}",
         )
         if newest is not None and newest.backup_id > record.backup_id:
-            yield "newer, and not verified", f"{newest.backup_id}, of {moment(newest.taken_at)}"
+            state = "not verified" if newest.trust else "DAMAGED"
+            yield f"newer, and {state}", f"{newest.backup_id}, of {moment(newest.taken_at)}"
     yield "RPO agreed on", "none" if plan.rpo is None else format_duration(plan.rpo)
     yield "RPO when this was written", status.reason
     yield "RTO agreed on", "none" if plan.rto is None else format_duration(plan.rto)
