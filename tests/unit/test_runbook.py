@@ -146,7 +146,8 @@ def test_no_name_gets_out_of_its_place(database: str, location: str, contact: st
     contacts = (
         [(contact, location)] if all(t.isprintable() and t.strip() for t in (contact, location)) else [("a", "b")]
     )
-    plan = attrs.evolve(PLAN, drill=DrillPolicy(checks=checks, extensions=[database]), contacts=contacts)
+    drill = DrillPolicy(checks=checks, extensions=[database], superuser=contact if contact.strip() else "a")
+    plan = attrs.evolve(PLAN, repository="s3://a@b-c/it's-$(reboot)-<b>", drill=drill, contacts=contacts)
     spaces = (Tablespace(16395, database, f"/{location}", 1),)
     record = record_at(NEWEST.snapshot.taken_at, plan, tablespaces=spaces)
     facts = good(plan, backup=record, before=None, status=status_of(plan, problems=(Problem(location, contact),)))
