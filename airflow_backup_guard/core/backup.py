@@ -13,6 +13,7 @@ Keys below a repository's root::
     load/<plan>/…                          the load over months; see :mod:`.load_history`
     control/<plan>/<backup_id>/…           orders to a copy that runs; see :mod:`.control`
     audits/<plan>/<number>.json            audits; see :mod:`.audit.document`
+    runbooks/<plan>/runbook.html, .md      how to get the cluster back; see :mod:`.runbook.facts`
     rogues/<plan>/<id>.json                evidence of a backup that nobody guards
 
 Kinds come first so that one listing of a short prefix finds every backup of every plan.

@@ -13,6 +13,7 @@ from airflow_backup_guard.hooks.assets import ANY_BACKUP, backup_asset, tell_ass
 from airflow_backup_guard.hooks.backup_guard import BackupGuardHook
 from airflow_backup_guard.hooks.errors import PROBLEM_KEY, told_to_airflow
 from airflow_backup_guard.hooks.metrics import gauge_protection
+from airflow_backup_guard.hooks.runbook import keep_runbook
 from airflow_backup_guard.hooks.shown import is_mapped
 from airflow_backup_guard.operators.stoppable import StoppableOperator
 
@@ -87,6 +88,7 @@ class BackupVerifyOperator(StoppableOperator):
                 on_progress=BytesLog("verifying", self.log.info),
             )
             self._stop.check()
+        keep_runbook(self.plan, repository, self.log)
         gauge_protection(self.plan, repository)
         for found in result.evidence:
             self.log.info("%s: %s, %s", found.level.value, found.status.value, found.detail)

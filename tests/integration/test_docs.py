@@ -20,6 +20,7 @@ import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
+from airflow_backup_guard.cli.settings import tomllib
 from airflow_backup_guard.core import BackupPlan, DrillPolicy, RetentionPolicy
 from airflow_backup_guard.core.alert_catalogue import CATALOGUE
 from airflow_backup_guard.core.backup import FORMAT, BackupRecord, dump_plain, load_plain
@@ -31,6 +32,7 @@ from airflow_backup_guard.engine.verify import verify
 from airflow_backup_guard.postgres.account import account_for, everything_in
 from airflow_backup_guard.postgres.server import LocalServer
 from airflow_backup_guard.repository import open_repository
+from airflow_backup_guard.repository.read import read_whole
 from tests.integration.guarded import back_up, plan_for
 from tests.stored import store_backup
 
@@ -465,6 +467,30 @@ def test_the_drill_page_is_true(server: LocalServer, guard_dsn: str, tmp_path: P
     assert DrillPolicy.from_dict(names["policy"].to_dict()) == names["policy"]
     table = page.read_text(encoding="utf-8").partition("| field | default |")[2].partition("\n\n")[0]
     assert re.findall(r"^\| `(\w+)`", table, re.MULTILINE) == [field.name for field in attrs.fields(DrillPolicy)]
+
+
+def test_the_page_on_the_runbook_is_true(tmp_path: Path) -> None:
+    """Its commands write the page, its contacts are those of a plan, and of a plan file, and its sections are there."""
+    page = TOP / "docs" / "runbook-generator.md"
+    repository = open_repository((tmp_path / "backups").as_uri())
+    names: dict[str, Any] = {}
+    exec(block(page, "python"), names)
+    store_backup(repository, datetime.now(timezone.utc), contacts=names["plan"].to_dict()["contacts"])
+    environment = {
+        "BACKUP_GUARD_REPOSITORY": repository.url,
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+    }
+    # No drill was made, and so each ends with 1.
+    commands = "".join(f"{command} || test $? = 1\n" for command in block(page, "sh").splitlines())
+    said = run_shell(commands, environment, cwd=tmp_path)
+    stored = [info.key for info in repository.list("runbooks/")]
+    assert stored == block(page, "text").split()
+    assert all(key in said for key in stored) and "No restore was ever tried" in said
+    title = (tmp_path / "runbook.md").read_text(encoding="utf-8").splitlines()[0]
+    assert title == read_whole(repository, stored[1]).decode().splitlines()[0] == "# Recovery runbook: shop"
+    assert "Alice, who has the age key" in (tmp_path / "runbook.html").read_text(encoding="utf-8")
+    contacts = tuple(map(tuple, tomllib.loads(block(page, "toml"))["contacts"]))
+    assert contacts == names["plan"].contacts
 
 
 def test_the_page_on_audits_is_true(tmp_path: Path) -> None:
