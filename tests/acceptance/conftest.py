@@ -22,6 +22,7 @@ import pytest
 
 from airflow_backup_guard.postgres.server import LocalServer
 from tests.acceptance.people import ACCOUNTS
+from tests.acceptance.planted import planted
 from tests.acceptance.shown import Shown
 from tests.webhook import Webhook
 
@@ -282,6 +283,7 @@ def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Airflow]:
             "AIRFLOW_CONN_SHOP_PRIMARY": f"postgres://guard:{PASSWORD}@127.0.0.1:{server.port}/postgres",
             "AIRFLOW_CONN_WRONG_PASSWORD": f"postgres://guard:wrong@127.0.0.1:{server.port}/postgres",
             "AIRFLOW_CONN_WEBHOOK": webhook.connection,
+            **planted(home, server.port, webhook.connection),
             "SHOP_BACKUP_REPOSITORY": repository.as_uri(),
             "SHOP_STAGING": str(home / "staging"),
             "SHOP_OFF_PEAK": "daily 00:00-24:00",

@@ -283,5 +283,5 @@ def changed(draw: st.DrawFn, document: Any) -> Any:
                 other, place = draw(st.sampled_from(places))
                 container[key] = copy.deepcopy(other[place]) if place in other or isinstance(other, list) else None
             case _:
-                container[key] = draw(VALUES)
+                container[key] = copy.deepcopy(draw(VALUES))
     return result
