@@ -14,7 +14,7 @@ import time
 from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pyrage
 import pytest
@@ -34,12 +34,14 @@ from airflow_backup_guard.core.drill import DrillResult
 from airflow_backup_guard.core.expiry import Expiring
 from airflow_backup_guard.core.holds import Hold
 from airflow_backup_guard.core.manifest import parse_manifest
+from airflow_backup_guard.core.units import Rate
 from airflow_backup_guard.core.verification import Verification
 from airflow_backup_guard.engine import control, ical
 from airflow_backup_guard.engine.ical import read_source
 from airflow_backup_guard.engine.response import Evidence, Outcome
 from airflow_backup_guard.engine.wal_chain import WalBroken, WalChain
-from airflow_backup_guard.errors import BackupDamaged, BackupGuardError
+from airflow_backup_guard.errors import BackupDamaged, BackupGuardError, SourceUnavailable
+from airflow_backup_guard.postgres.base_backup import BaseBackup, Message
 from airflow_backup_guard.repository.codec import open_decoded
 from airflow_backup_guard.repository.memory import MemoryRepository
 from airflow_backup_guard.repository.read import read_lines
@@ -289,6 +291,47 @@ def test_hostile_wal(pages: list[bytes], length: int) -> None:
         chain.finish()
     except WalBroken:
         pass
+
+
+# The stream of a server
+
+
+class Server:
+    """A connection to a server that answers anything: here one tablespace, and then these messages."""
+
+    def __init__(self, *messages: bytes) -> None:
+        self._results = [[("0/1000028", "1")], [(None, None, "10"), ("16385", "/srv/fast", "10")]]
+        self._messages = [*messages]
+
+    def read_ahead_little(self, rate: Rate) -> None:
+        """It is told how fast it will be read."""
+
+    def send(self, command: str) -> None:
+        """It is asked for a backup."""
+
+    def begin_copy(self, keep_going: Any) -> None:
+        """It begins."""
+
+    def result(self, keep_going: Any) -> Any:
+        """The next one."""
+        return self._results.pop(0)
+
+    def copy_data(self, timeout: float) -> memoryview | bool:
+        """The next message, or the end."""
+        return memoryview(self._messages.pop(0)) if self._messages else False
+
+
+@pytest.mark.parametrize(
+    "name", [b"../../records/shop/x", b"wal/000000010000000000000001", b"16386.tar", b"/x", b"", b"\xff", b"base.tar"]
+)
+def test_an_archive_that_the_server_made_up_is_refused(name: bytes) -> None:
+    """Its name would become one in the repository; those of the base and of the tablespaces are taken, each once."""
+    server = Server(b"nbase.tar\0\0", b"n16385.tar\0/srv/fast\0", b"n" + name + b"\0\0")
+    given = {"label": "label", "checkpoint": "fast", "max_rate": Rate(1 << 20), "keep_going": lambda: None}
+    stream = BaseBackup(cast("Any", server), **cast("Any", given))
+    assert [cast("Message", stream.read(1)).name for _ in range(2)] == ["base.tar", "16385.tar"]
+    with pytest.raises(SourceUnavailable, match="none of its own"):
+        stream.read(1)
 
 
 # Calendars
