@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timezone
+
+from airflow_backup_guard.repository import open_repository
 from tests.acceptance.conftest import PASSWORD, Airflow
 from tests.acceptance.planted import SECRETS
 from tests.security.sampler import ArgumentSampler, holders
+from tests.stored import store_backup
 
 FAILING = ["snapshot_wrong_host", "snapshot_wrong_password", "gate", "snapshot_bucket", "drill", "restore", "command"]
 TOLD = {
@@ -19,9 +23,12 @@ def test_planted_secrets_are_found_nowhere(airflow: Airflow) -> None:
     """Passwords, a bucket's key, a token, a command's environment and an age identity: a run whose tasks fail with each
     of them leaves none in logs, XCom, rendered fields, task state, metadata, alerts, metrics, repository, the
     arguments of any process, Airflow's API or the API of our pages; and the logs say what was wrong all the same."""
+    repository = open_repository(airflow.repository.as_uri())
+    store_backup(repository, datetime.now(timezone.utc), name="planted_encrypted")
     with ArgumentSampler() as arguments:
         run = airflow.trigger("planted_secrets")
         assert airflow.finish(run) == "failed"
+    repository.delete_all([info.key for info in repository.list("") if "planted_encrypted" in info.key])
     states = airflow.states(run)
     assert {name: states[name] for name in FAILING} == dict.fromkeys(FAILING, "failed")
     for task, said in TOLD.items():
