@@ -42,6 +42,10 @@ OUTSIDE = Path(tempfile.gettempdir(), "backup-guard-hostile-backups")
 """What absolute names of hostile members lead to."""
 
 
+IN_MEMORY = next((path for path in ("/dev/shm",) if os.access(path, os.W_OK)), None)
+"""Where an fsync costs nothing, if there is such a place."""
+
+
 class Jail:
     """A folder with a target and a tablespace in it, and things of others that must stay as they are."""
 
@@ -87,7 +91,7 @@ class Jail:
 @contextmanager
 def jail() -> Iterator[tuple[Jail, Hostile]]:
     """A new jail, and a backup whose tablespace goes into it."""
-    with tempfile.TemporaryDirectory(prefix="backup-guard-jail-") as folder:
+    with tempfile.TemporaryDirectory(prefix="backup-guard-jail-", dir=IN_MEMORY) as folder:
         inside = Jail(Path(folder))
         yield inside, Hostile(inside.space)
 
