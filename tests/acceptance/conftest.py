@@ -22,6 +22,7 @@ import pytest
 from airflow_backup_guard.postgres.account import account_for
 from airflow_backup_guard.postgres.server import LocalServer
 from tests.acceptance.people import ACCOUNTS
+from tests.acceptance.planted import planted
 from tests.acceptance.processes import end, free_ports, running
 from tests.acceptance.shown import Shown
 from tests.webhook import Webhook
@@ -279,6 +280,7 @@ def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Airflow]:
             "AIRFLOW_CONN_SEARCH_PRIMARY": f"postgres://looker:{PASSWORD}@127.0.0.1:{server.port}/postgres",
             "AIRFLOW_CONN_WRONG_PASSWORD": f"postgres://guard:wrong@127.0.0.1:{server.port}/postgres",
             "AIRFLOW_CONN_WEBHOOK": webhook.connection,
+            **planted(home, server.port, webhook.connection),
             "SHOP_BACKUP_REPOSITORY": repository.as_uri(),
             "SHOP_STAGING": str(home / "staging"),
             "SHOP_OFF_PEAK": "daily 00:00-24:00",

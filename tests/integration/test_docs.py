@@ -37,7 +37,10 @@ from tests.integration.guarded import back_up, plan_for
 from tests.stored import store_backup
 
 TOP = Path(__file__).resolve().parents[2]
-PAGES = [TOP / "README.md", TOP / "CONTRIBUTING.md", TOP / "CHANGELOG.md", *sorted((TOP / "docs").rglob("*.md"))]
+PAGES = [
+    *(TOP / f"{name}.md" for name in ("README", "CONTRIBUTING", "CHANGELOG", "SECURITY")),
+    *sorted((TOP / "docs").rglob("*.md")),
+]
 EXAMPLE = TOP / "dags" / "guarded_base_backup.py"
 S3_ACCESS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}
 # Which test runs the blocks of a page, and by what it names the page.
@@ -585,7 +588,7 @@ def test_links_and_file_names_lead_somewhere(page: Path) -> None:
         if named.split("/")[0] in {path.name for path in TOP.iterdir()}:
             assert (TOP / named).exists(), f"{named} is not there"
     makefile = (TOP / "Makefile").read_text(encoding="utf-8")
-    for target in re.findall(r"(?:`|^)make ([a-z]+)", text, re.MULTILINE):
+    for target in re.findall(r"(?:`|^)make ([a-z-]+)", text, re.MULTILINE):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), f"make {target} is not there"
 
 
