@@ -9,7 +9,7 @@ from tests.acceptance.conftest import Airflow
 
 def test_each_cluster_has_a_backup_of_its_own(airflow: Airflow) -> None:
     """Of three clusters two have a role that may not back up: the third has a verified backup, its asset an event."""
-    run = airflow.trigger("many_clusters")
+    run = airflow.scheduled("many_clusters")
     assert airflow.finish(run) == "failed"
     tasks = airflow.api("GET", f"{run}/taskInstances")["task_instances"]
     states = {(task["map_index"], task["task_id"].removeprefix("back_up.")): task["state"] for task in tasks}

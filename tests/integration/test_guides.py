@@ -15,6 +15,7 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from airflow_backup_guard.core import BackupPlan
+from airflow_backup_guard.core.verification import Verdict
 from airflow_backup_guard.engine import catalog
 from airflow_backup_guard.postgres.account import account_for, private_folder
 from airflow_backup_guard.postgres.server import LocalServer
@@ -92,8 +93,10 @@ def test_the_first_plan(
         "'host=db.example user=backup_guard password=choose-another dbname=postgres'": f'"{dsn}"',
         "/usr/lib/postgresql/18/bin": f"/usr/lib/postgresql/{major}/bin",
     }
-    said = fresh.follow("../first-plan")
-    assert "Not ready" not in said
+    fresh.follow("../first-plan")
+    repository = open_repository(guide.plan.repository)
+    verification = catalog.last_verification(repository, catalog.find(repository, "latest", "shop"))
+    assert verification is not None and verification.verdict is Verdict.VERIFIED
     assert not (cluster_folder / "restored").exists()
 
 
