@@ -13,6 +13,7 @@ Keys below a repository's root::
     load/<plan>/…                          the load over months; see :mod:`.load_history`
     control/<plan>/<backup_id>/…           orders to a copy that runs; see :mod:`.control`
     audits/<plan>/<number>.json            audits; see :mod:`.audit.document`
+    runbooks/<plan>/runbook.html, .md      how to get the cluster back; see :mod:`.runbook.facts`
     rogues/<plan>/<id>.json                evidence of a backup that nobody guards
 
 Kinds come first so that one listing of a short prefix finds every backup of every plan.
@@ -253,11 +254,16 @@ class BackupRecord:
 
 @dataclass(frozen=True)
 class Attempt:
-    """A backup that has begun and is not visible; ``outcome`` says how it ended once it has, without a record."""
+    """A backup that has begun and is not visible; ``outcome`` says how it ended once it has, without a record.
+
+    ``tries`` counts the copies that have begun on it. Only the last of them may go on: an earlier one whose worker was
+    taken for dead, and was not, sees it here.
+    """
 
     format: int
     snapshot: Snapshot
     outcome: str | None = None
+    tries: int = 0
 
 
 def new_backup_id(now: datetime, suffix: int) -> str:
@@ -292,6 +298,13 @@ def attempt_key(plan: str, backup_id: str) -> str:
 def parts_prefix(plan: str, backup_id: str) -> str:
     """Where the parts of one backup lie."""
     return f"backups/{plan}/{backup_id}/"
+
+
+def try_prefix(plan: str, backup_id: str, number: int) -> str:
+    """Where one try to copy puts the parts: the first where they belong, and each later one in a folder of its own, as
+    an earlier one may not be dead, and must not write or delete what is the later one's."""
+    own = f"try-{number}/" if number > 1 else ""
+    return f"{parts_prefix(plan, backup_id)}{own}"
 
 
 VERIFICATIONS = "verifications/"
