@@ -24,7 +24,7 @@ class ArgumentSampler(AbstractContextManager["ArgumentSampler"]):
         self._thread.join()
 
     def _run(self) -> None:
-        while not self._ended.wait(0.02):
+        while not self._ended.wait(0.1):
             for entry in Path("/proc").iterdir():
                 if entry.name.isdecimal():
                     with suppress(OSError):
