@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,8 +15,7 @@ from airflow_backup_guard.core.report import record_lines
 from airflow_backup_guard.engine import catalog
 from airflow_backup_guard.errors import BackupGuardError, ObjectMissing
 from airflow_backup_guard.repository.base import Repository
-from airflow_backup_guard.repository.codec import open_decoded
-from airflow_backup_guard.repository.read import read_whole
+from airflow_backup_guard.repository.read import read_lines, read_whole
 
 _READERS = 4
 
@@ -99,9 +97,8 @@ def _telemetry(repository: Repository, prefix: str, notes: list[str]) -> list[di
 
 def _piece(repository: Repository, key: str) -> list[dict[str, Any]] | str:
     try:
-        with open_decoded(repository, key) as content:
-            return [json.loads(line) for line in content.read().splitlines()]
+        return read_lines(repository, key)
     except ObjectMissing:
         return []  # removed just now, with its backup
-    except (BackupGuardError, ValueError) as error:
+    except BackupGuardError as error:
         return f"{key} cannot be read: {error}"
