@@ -90,7 +90,7 @@ class Airflow:
         self.repository = repository
         self.staging = repository.with_name("staging")
         self._log = log
-        self._client = httpx.Client(base_url=url, timeout=10)
+        self._client = httpx.Client(base_url=url, timeout=60)
 
     def ready(self) -> bool:
         """True once every part is healthy; then the session is logged in."""
