@@ -22,6 +22,7 @@ import pytest
 from airflow_backup_guard.postgres.account import account_for
 from airflow_backup_guard.postgres.server import LocalServer
 from tests.acceptance.people import ACCOUNTS
+from tests.acceptance.planted import planted
 from tests.acceptance.processes import end, free_ports, running
 from tests.acceptance.shown import Shown
 from tests.webhook import Webhook
@@ -249,6 +250,7 @@ def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Airflow]:
         temporary.mkdir()
         account_for(server.data_directory).own(temporary)
         server.sql(f"CREATE ROLE guard LOGIN REPLICATION PASSWORD '{PASSWORD}' IN ROLE pg_monitor")
+        server.sql(f"CREATE ROLE looker LOGIN PASSWORD '{PASSWORD}' IN ROLE pg_monitor")
         server.sql("CREATE TABLE filler AS SELECT n, repeat('x', 500) FROM generate_series(1, 60000) n")
         dump = shlex.join(
             [str(server.binaries / "pg_dump"), f"--dbname={server.dsn()}", f"--file={home}/shop.dump", "--verbose"]
@@ -273,8 +275,12 @@ def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Airflow]:
             "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(worker_logs),
             "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(triggerer_logs),
             "AIRFLOW_CONN_SHOP_PRIMARY": f"postgres://guard:{PASSWORD}@127.0.0.1:{server.port}/postgres",
+            "AIRFLOW_CONN_ORDERS_PRIMARY": f"postgres://guard:{PASSWORD}@127.0.0.1:{server.port}/postgres",
+            "AIRFLOW_CONN_PAYMENTS_PRIMARY": f"postgres://looker:{PASSWORD}@127.0.0.1:{server.port}/postgres",
+            "AIRFLOW_CONN_SEARCH_PRIMARY": f"postgres://looker:{PASSWORD}@127.0.0.1:{server.port}/postgres",
             "AIRFLOW_CONN_WRONG_PASSWORD": f"postgres://guard:wrong@127.0.0.1:{server.port}/postgres",
             "AIRFLOW_CONN_WEBHOOK": webhook.connection,
+            **planted(home, server.port, webhook.connection),
             "SHOP_BACKUP_REPOSITORY": repository.as_uri(),
             "SHOP_STAGING": str(home / "staging"),
             "SHOP_OFF_PEAK": "daily 00:00-24:00",
