@@ -134,7 +134,7 @@ def run(row: Row, arguments: list[str]) -> str:
         "PATH": f"{python.parent}{os.pathsep}{os.environ['PATH']}",
     }
     with log.open("a") as output:
-        tests = [str(python), "-m", "pytest", "-n", "2", "-p", "no:cacheprovider", *row.tests, *arguments]
+        tests = [str(python), "-m", "pytest", "-n", "2", "-p", "no:cacheprovider", *sorted(row.tests), *arguments]
         code = subprocess.run(
             tests, cwd=TOP, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output, check=False
         ).returncode
