@@ -229,6 +229,9 @@ class _Copy:
                 )
                 # Still inside of everything: the cluster is ours until the backup is visible.
                 self._make_visible(record)
+        if self.wal.broke:
+            with suppress(BackupGuardError):  # the server notices by itself, in some minutes
+                end_sessions(self.dsn, self.snapshot.backup_id)
         self.repository.delete(backup.attempt_key(self.plan.name, self.snapshot.backup_id))
         control.clear(self.repository, self.plan.name, self.snapshot.backup_id)
         return record
@@ -375,7 +378,11 @@ class _Copy:
     def _check_stored(self) -> None:
         """What was stored must be there still: somebody may have taken this copy for dead, and tidied up after it."""
         key = backup.attempt_key(self.plan.name, self.snapshot.backup_id)
-        attempt = backup.load(Attempt, read_whole(self.repository, key), key)
+        try:
+            attempt = backup.load(Attempt, read_whole(self.repository, key), key)
+        except ObjectMissing as error:
+            error.advise("See who deletes there; run it again from the snapshot.")
+            raise
         if attempt.outcome is not None:
             raise ObjectMissing(
                 f"The attempt of this backup was closed while it ran: {attempt.outcome}.",

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import psycopg
 
 from airflow_backup_guard.core.names import SLOT_NAME as SLOT_NAME
 from airflow_backup_guard.core.wal import LSN
-from airflow_backup_guard.errors import SourceBusy, SourceUnavailable
+from airflow_backup_guard.errors import BackupGuardError, SourceBusy, SourceUnavailable
 from airflow_backup_guard.postgres.connection import AnsweringConnection, conninfo, cut, session_options, translated
+from airflow_backup_guard.postgres.sessions import end_session
 
 _CREATE = "SELECT pg_create_physical_replication_slot(%s, immediately_reserve => true, temporary => true)"
 # Below its own position a slot cannot be set; at first that is the start of the last checkpoint.
@@ -32,6 +35,7 @@ class BackupSlot:
             self._connection = AnsweringConnection.connect(
                 conninfo(dsn, application_name=application_name, options=session_options(dsn)), autocommit=True
             )
+            pid = self._connection.info.backend_pid
             try:
                 self._connection.execute(_CREATE, [SLOT_NAME])
             except psycopg.errors.DuplicateObject as error:
@@ -42,6 +46,9 @@ class BackupSlot:
                 ) from error
             except BaseException:
                 self._connection.close()
+                # The slot may be there, and where the network lets no goodbye through it would be for minutes.
+                with suppress(BackupGuardError):
+                    end_session(dsn, pid, application_name)
                 raise
 
     def release_before(self, position: LSN) -> None:
