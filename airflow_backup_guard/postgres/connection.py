@@ -55,6 +55,12 @@ _SESSION_SETTINGS = {
 # way to ask for it (PQsetErrorVerbosity). With another lc_messages only the names in them are as they are here.
 _REFUSALS: tuple[tuple[str, type[BackupGuardError], str], ...] = (
     (
+        r"certificate verify failed|does not match host ?name|root certificate file|server does not support SSL",
+        SourceUnsuitable,
+        "The server did not prove who it is. Correct host to the name in its certificate, and sslrootcert to the "
+        "authority that gave it; do not lower sslmode=verify-full for it.",
+    ),
+    (
         r"password authentication failed|no password supplied|role .* does not exist",
         SourceUnsuitable,
         "Correct the user or password of the connection.",

@@ -45,6 +45,11 @@ class ReplicationConnection:
         self._poll = select.poll()
         self._poll.register(self._pgconn.socket, select.POLLIN)
 
+    @property
+    def pid(self) -> int:
+        """Process id of its walsender."""
+        return self._connection.info.backend_pid
+
     def close(self) -> None:
         """End the session. Idempotent."""
         self._connection.close()
