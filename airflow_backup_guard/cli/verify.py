@@ -22,6 +22,7 @@ from airflow_backup_guard.core.check import CheckStatus
 from airflow_backup_guard.core.units import Rate, Size, parse_duration
 from airflow_backup_guard.core.verification import Level, ObjectState, ObjectVerdict, Verdict, Verification
 from airflow_backup_guard.engine import catalog
+from airflow_backup_guard.engine.listing import remember_new
 from airflow_backup_guard.engine.stop import Stop
 from airflow_backup_guard.engine.verify import verify
 from airflow_backup_guard.errors import BackupDamaged, BackupGuardError, ObjectMissing, RestoreRefused
@@ -52,8 +53,11 @@ def run(arguments: argparse.Namespace) -> Answer:
     }
     with stop_on_signals() as stop:
         if arguments.all:
-            return _all(repository, name, stop, options)
-        return _one(catalog.find(repository, arguments.backup_id, name), repository, stop, options)
+            answer = _all(repository, name, stop, options)
+        else:
+            answer = _one(catalog.find(repository, arguments.backup_id, name), repository, stop, options)
+    remember_new(repository, name)
+    return answer
 
 
 def _one(record: BackupRecord, repository: Repository, stop: Stop, options: dict[str, Any]) -> Answer:

@@ -69,6 +69,7 @@ class BackupVerifyOperator(StoppableOperator):
         from airflow_backup_guard.core.backup import dump_plain
         from airflow_backup_guard.core.verification import Level, Verdict
         from airflow_backup_guard.engine import catalog
+        from airflow_backup_guard.engine.listing import remember_new
         from airflow_backup_guard.engine.progress import BytesLog
         from airflow_backup_guard.engine.verify import verify
 
@@ -86,6 +87,7 @@ class BackupVerifyOperator(StoppableOperator):
                 on_progress=BytesLog("verifying", self.log.info),
             )
             self._stop.check()
+        remember_new(repository, self.plan.name)
         gauge_protection(self.plan, repository)
         for found in result.evidence:
             self.log.info("%s: %s, %s", found.level.value, found.status.value, found.detail)
