@@ -29,7 +29,7 @@ def decompressed(chunks: Iterator[bytes]) -> Iterator[bytes]:
     while not source.at_end():
         decoder = context.decompressobj(write_size=_BLOCKS * zstandard.BLOCKSIZE_MAX)
         for piece in _frame(source):
-            if content := decoder.decompress(piece):
+            if piece and (content := decoder.decompress(piece)):
                 yield content
         if not decoder.eof:
             raise ValueError("a zstd frame does not end where its blocks end")
