@@ -49,7 +49,7 @@ repository = open_repository(url)
 restore(next(iter(catalog.backups(repository))), repository, Path(data), tablespaces={old: Path(new)}, resume=True,
         workers=1, on_progress=lambda done, total: done > int(after) and kill())
 """
-KILLS = int(os.environ.get("RESTORE_KILLS", "12"))
+KILLS = int(os.environ.get("RESTORE_KILLS", "6"))
 # As in test_expire_kill.py: a kill costs no start of Python. A line has the words of a command, and when to kill it.
 SERVER = """
 import json, os, signal, sys, time
