@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,6 +17,9 @@ from airflow_backup_guard.errors import BackupDamaged
 
 CONTROL_FILE = "global/pg_control"
 _CHUNK = 1 << 18
+# The only thing that PostgreSQL has in a tablespace: a folder of its version and that of its catalog.
+_IN_TABLESPACE = re.compile(r"PG_[0-9]+_[0-9]+|\.", re.ASCII)
+_LATEST = 1 << 40  # seconds since 1970; more is no time that a file could be given
 
 
 class Readable(Protocol):
@@ -71,19 +75,14 @@ class ArchiveReader:
             first = True
             while (header := _header(stream, first=first)) is not None:
                 first = False
-                path = prefix + safe_path(header.name)
+                path = prefix + _path_in(name, header.name)
                 if header.isdir():
                     yield Member(path, header.mode, header.mtime, None)
-                elif header.type in (tarfile.REGTYPE, tarfile.AREGTYPE):
+                else:
                     content = _content(stream, path, header.size)
                     yield Member(path, header.mode, header.mtime, self._checked(path, content))
                     for _ in content:
                         pass  # whatever was not read
-                else:
-                    raise BackupDamaged(
-                        f"Archive {name}: {header.name!r} is neither a file nor a directory.",
-                        remedy="PostgreSQL writes no such archive; use another backup.",
-                    )
             # What follows the archive's end mark must be read, too, to reach the end of the stored object.
             while stream.read(_CHUNK):
                 pass
@@ -107,8 +106,11 @@ class ArchiveReader:
             if path == CONTROL_FILE:
                 self.control_file += chunk
             yield chunk
+        twice = path in self._seen
         self._seen.add(path)
-        if expected is None:
+        if twice:
+            self._tell(path, "is in an archive more than once")
+        elif expected is None:
             self._tell(path, "is in an archive, but not in the manifest")
         elif size != expected.size:
             self._tell(path, f"has {size} bytes, and {expected.size} in the manifest")
@@ -121,6 +123,21 @@ class ArchiveReader:
     def _tell(self, path: str, problem: str) -> None:
         # A name that is not UTF-8 could be neither logged nor stored as JSON.
         self.problems[path.encode("utf-8", "backslashreplace").decode()] = problem
+
+
+def _not_postgresql(what: str) -> BackupDamaged:
+    return BackupDamaged(
+        f"An archive is wrong: {what}.", remedy="PostgreSQL writes no such archive; use another backup."
+    )
+
+
+def _path_in(archive: str, name: str) -> str:
+    """A safe path, and one that the archive may have: what is below ``pg_tblspc`` is written where the record says."""
+    path = safe_path(name)
+    first, _, rest = path.partition("/")
+    if (first == "pg_tblspc" and rest) if archive == "base" else not _IN_TABLESPACE.fullmatch(first):
+        raise _not_postgresql(f"{name!r} is not a path of archive {archive}")
+    return path
 
 
 def archive_of(path: str) -> str:
@@ -158,16 +175,25 @@ class _Crc32c:
 
 # tarfile's own stream copies every byte several times, in pieces of 10 kB, and takes a damaged header for the end.
 def _header(stream: Readable, *, first: bool) -> tarfile.TarInfo | None:
-    """Of the next member; None at the archive's end."""
+    """Of the next member; None at the archive's end.
+
+    Every kind of member that PostgreSQL does not write is refused, links, devices and extensions of the format (long
+    names, sparse files, PAX) among them.
+    """
     block = stream.read(tarfile.BLOCKSIZE)
     if not block and not first:
         return None
     try:
-        return tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
+        member = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
     except tarfile.HeaderError as error:
         if block == bytes(tarfile.BLOCKSIZE):
             return None
         raise tarfile.ReadError(f"{error} where a member should begin") from error
+    if member.type not in (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.DIRTYPE):
+        raise _not_postgresql(f"{member.name!r} is neither a file nor a directory")
+    if member.size < 0 or abs(member.mtime) > _LATEST:
+        raise _not_postgresql(f"{member.name!r} has a size or a time that no file has")
+    return member
 
 
 def _content(stream: Readable, path: str, size: int) -> Iterator[bytes]:

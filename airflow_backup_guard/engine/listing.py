@@ -74,17 +74,6 @@ def list_backups(repository: Repository, plan_name: str | None = None, *, fresh:
     )
 
 
-def remember_new(repository: Repository, plan_name: str | None = None) -> None:
-    """Have what is new remembered, if that is much, so that nobody's first look at a large repository reads it all.
-
-    For those who change what listings tell, when they are done; that it failed is logged, and not their concern.
-    """
-    try:
-        list_backups(repository, plan_name)
-    except BackupGuardError as error:
-        _log.info("What is new is not remembered: %s", error)
-
-
 def read_hold(repository: Repository, plan_name: str, backup_id: str) -> Hold | None:
     """The hold on a backup, or None; raises :class:`BackupDamaged`, and who meets that takes the backup for held."""
     key = hold_key(plan_name, backup_id)

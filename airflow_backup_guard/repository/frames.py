@@ -15,6 +15,8 @@ _DICTIONARY_ID_SIZE = (0, 1, 2, 4)
 _CONTENT_SIZE_SIZE = (0, 2, 4, 8)
 _RAW, _RUN, _COMPRESSED = range(3)
 _BLOCKS = 2  # decoded at once; with more, what they expand to leaves the cache of a processor
+_LARGEST_WINDOW = 8 << 20
+"""Memory that a frame may ask for: what zstd's levels up to 19, the highest of ours, take at most."""
 
 
 def decompressed(chunks: Iterator[bytes]) -> Iterator[bytes]:
@@ -24,7 +26,7 @@ def decompressed(chunks: Iterator[bytes]) -> Iterator[bytes]:
     followed by anything else; every chunk has been taken when it ends well.
     """
     source = _Source(chunks)
-    context = zstandard.ZstdDecompressor()
+    context = zstandard.ZstdDecompressor(max_window_size=_LARGEST_WINDOW)
     source.expect(1)
     while not source.at_end():
         decoder = context.decompressobj(write_size=_BLOCKS * zstandard.BLOCKSIZE_MAX)

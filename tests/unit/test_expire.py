@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
 from datetime import date, datetime, timedelta, timezone
 
 import pytest
@@ -21,7 +20,7 @@ from airflow_backup_guard.core.verification import Verdict
 from airflow_backup_guard.engine import catalog
 from airflow_backup_guard.engine.expire import expire, policy_of, propose
 from airflow_backup_guard.engine.holds import hold, release
-from airflow_backup_guard.engine.listing import list_backups, remember_new
+from airflow_backup_guard.engine.listing import list_backups
 from airflow_backup_guard.errors import (
     BackupMissing,
     InvalidPlan,
@@ -29,7 +28,7 @@ from airflow_backup_guard.errors import (
     RepositoryDenied,
     RepositoryUnavailable,
 )
-from airflow_backup_guard.repository.base import ObjectInfo, Repository
+from airflow_backup_guard.repository.base import Repository
 from airflow_backup_guard.repository.memory import MemoryRepository
 from tests.stored import snapshot_at, store_attempt, store_backup, store_parts, store_verification
 
@@ -317,23 +316,6 @@ def test_a_listing_remembers_only_what_has_not_changed() -> None:
     for damaged in (b"{", b'{"format": 99}', b"[]", b""):
         repository.put("catalog/shop.json", damaged)
         assert {one.backup_id: one for one in list_backups(repository).backups} == seen
-
-
-def test_what_is_new_is_remembered_by_those_who_change_it(caplog: pytest.LogCaptureFixture) -> None:
-    """So that the first listing reads little; where it cannot be written, nothing fails and the log says so."""
-
-    class ReadOnly(MemoryRepository):
-        def list(self, prefix: str) -> Iterator[ObjectInfo]:
-            raise RepositoryDenied("You may not look.")
-
-    repository = MemoryRepository()
-    for number in range(20):
-        store_backup(repository, NOW - number * DAY)
-    remember_new(repository, "shop")
-    assert keys(repository, "catalog/") == ["catalog/shop.json"]
-    with caplog.at_level("INFO"):
-        remember_new(ReadOnly())
-    assert "You may not look." in caplog.text
 
 
 def test_how_long_is_abandoned() -> None:
