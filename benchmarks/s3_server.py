@@ -1,21 +1,16 @@
 """moto's S3 API behind TLS, in a process of its own: ``python -m benchmarks.s3_server PORT CERTIFICATE KEY``.
 
-Unlike moto_server it keeps connections open and ends TLS in good order, without which pgBackRest does not go on, and
-does not read all of an object for each range of it.
+Unlike moto_server it keeps connections open and ends TLS in good order, without which pgBackRest does not go on.
 """
 
 from __future__ import annotations
 
 import contextlib
 import sys
-from functools import lru_cache
 from ssl import SSLSocket
 
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
-from moto.s3.models import FakeKey
 from werkzeug.serving import WSGIRequestHandler, make_server
-
-_LARGE = 8 << 20
 
 
 class Handler(WSGIRequestHandler):
@@ -34,17 +29,9 @@ class Handler(WSGIRequestHandler):
         """Nothing."""
 
 
-def keep_large_objects() -> None:
-    """Have the content of some large objects in memory, as bytes that ranges are cut out of."""
-    content = FakeKey.value
-    kept = lru_cache(8)(content.fget)
-    FakeKey.value = property(lambda key: kept(key) if key.size > _LARGE else content.fget(key), content.fset)
-
-
 def main() -> None:
     """Serve until SIGTERM."""
     port, certificate, key = sys.argv[1:]
-    keep_large_objects()
     application = DomainDispatcherApplication(create_backend_app)
     server = make_server(
         "127.0.0.1", int(port), application, threaded=True, request_handler=Handler, ssl_context=(certificate, key)

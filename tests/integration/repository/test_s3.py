@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import itertools
-import math
 import os
 import socket
 import subprocess
@@ -29,11 +28,10 @@ from airflow_backup_guard.errors import (
     RepositoryFull,
     RepositoryUnavailable,
 )
-from airflow_backup_guard.repository import open_repository, s3_reader
+from airflow_backup_guard.repository import open_repository
 from airflow_backup_guard.repository.codec import EncodingWriter
 from airflow_backup_guard.repository.s3 import S3Repository
 from airflow_backup_guard.repository.s3_errors import s3_errors_explained
-from airflow_backup_guard.repository.s3_reader import S3Reader
 from airflow_backup_guard.repository.s3_writer import part_size
 from tests.integration.repository.conftest import writers_threads
 
@@ -186,7 +184,7 @@ def test_memory_is_flat_as_far_as_it_can_be() -> None:
 
 MEMORY = """
 import os, sys
-from airflow_backup_guard.repository import open_repository, s3_reader
+from airflow_backup_guard.repository import open_repository
 
 def peak():  # in KiB; getrusage would tell the parent's
     return int(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1])
@@ -275,87 +273,6 @@ def test_replaced_while_read(s3_endpoint: str, connect: Connect, bucket: str, pr
     with S3Repository(connect(proxy.url), bucket).reader("a") as reader:
         reader.read(100_000)
         repository.put("a", bytes([1]) * 3_000_000)
-        with pytest.raises(ObjectMissing, match="replaced"):
-            reader.read()
-
-
-@pytest.fixture
-def short_ranges(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Objects of a megabyte are long, and nothing is fast enough."""
-    monkeypatch.setattr(s3_reader, "RANGE", 100_000)
-    monkeypatch.setattr(s3_reader, "FAST_ENOUGH", math.inf)
-
-
-@pytest.mark.parametrize("size", [0, 1, 99_999, 100_000, 100_001, 1_000_000, 1_234_567])
-@pytest.mark.usefixtures("short_ranges")
-def test_what_comes_slowly_comes_in_ranges(s3_endpoint: str, connect: Connect, bucket: str, size: int) -> None:
-    """The bytes are those that were stored, each range is asked for once, and once closed no thread is left."""
-    client = connect(s3_endpoint)
-    repository = S3Repository(client, bucket)
-    data = os.urandom(size)
-    repository.put("a", data)
-    asked: list[Any] = []
-
-    def note(request: Any, **_: Any) -> None:
-        asked.append(request.headers.get("Range"))
-
-    client.meta.events.register("before-send.s3.GetObject", note)
-    with S3Reader(client, {"Bucket": bucket, "Key": "a"}, "a") as reader:
-        assert b"".join(iter(lambda: reader.read(25_000), b"")) == data
-    assert asked.pop(0) is None
-    ranges = sorted(tuple(map(int, one.decode().removeprefix("bytes=").split("-"))) for one in asked)
-    assert [start for start, _ in ranges[1:]] == [end + 1 for _, end in ranges[:-1]]
-    assert all(start >= 100_000 and end - start < 100_000 for start, end in ranges)
-    assert [end for _, end in ranges[-1:]] == ([size - 1] if size > 200_000 else [end for _, end in ranges])
-    with repository.reader("a") as buffered:
-        buffered.read(200_000)
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("s3-read")]
-
-
-def test_what_comes_fast_comes_in_one_request(
-    s3_endpoint: str, connect: Connect, bucket: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """More of them would cost time."""
-    monkeypatch.setattr(s3_reader, "RANGE", 100_000)
-    monkeypatch.setattr(s3_reader, "FAST_ENOUGH", 0)
-    client = connect(s3_endpoint)
-    repository = S3Repository(client, bucket)
-    repository.put("a", os.urandom(1_000_000))
-    asked: list[Any] = []
-    client.meta.events.register("before-send.s3.GetObject", lambda request, **_: asked.append(request))
-    with repository.reader("a") as reader:
-        assert len(reader.read()) == 1_000_000
-    assert len(asked) == 1
-
-
-@pytest.mark.usefixtures("short_ranges")
-def test_ranges_go_on_after_cuts_and_give_up(s3_endpoint: str, connect: Connect, bucket: str, proxy: Proxy) -> None:
-    """A range whose connection is cut is fetched on; where nothing comes any more, no later read goes past the gap."""
-    data = os.urandom(1_000_000)
-    S3Repository(connect(s3_endpoint), bucket).put("a", data)
-    proxy.cuts = [50_000, 30_000, 150_000, 80_000, 20_000]
-    with S3Repository(connect(proxy.url), bucket).reader("a") as reader:
-        assert reader.read() == data
-    proxy.cuts = [150_000] + [300] * 100  # 300 are enough for a first line, and too few for a body
-    with S3Repository(connect(proxy.url, retries={"total_max_attempts": 1}), bucket).reader("a") as reader:
-        got: list[bytes] = []
-        with pytest.raises(RepositoryUnavailable, match=r"broke off 5 times after \d+ of 1000000 bytes"):
-            got.extend(iter(lambda: reader.read(10_000), b""))
-        for _ in range(2):
-            with pytest.raises(RepositoryUnavailable, match="broke off"):
-                reader.read(10_000)
-    assert sum(map(len, got)) >= 90_000
-    assert data.startswith(b"".join(got))
-
-
-@pytest.mark.usefixtures("short_ranges")
-def test_ranges_are_of_one_object(s3_endpoint: str, connect: Connect, bucket: str) -> None:
-    """One that is replaced in mid-read is never joined with what was there before."""
-    repository = S3Repository(connect(s3_endpoint), bucket)
-    repository.put("a", bytes(1_000_000))
-    with repository.reader("a") as reader:
-        reader.read(1000)
-        repository.put("a", bytes([1]) * 1_000_000)
         with pytest.raises(ObjectMissing, match="replaced"):
             reader.read()
 
