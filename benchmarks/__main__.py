@@ -14,6 +14,7 @@ ALL = (
     "brake",
     "throttle_accuracy",
     "raw_copy",
+    "restore",
     "cost",
     "memory",
     "dag_parsing",

@@ -24,6 +24,7 @@ OPTIONS = {
     "brake": ["--variants", "no limits in the plan"],
     "throttle_accuracy": ["--variants", "1MB/s,copy at 10MB/s"],
     "raw_copy": ["--variants", "guard"],
+    "restore": ["--variants", "guard,guard verify"],
     "cost": ["--variants", "guard,pg_basebackup"],
     "memory": ["--sizes", "0.06"],
     "dag_parsing": ["--variants", "operators and sensors beyond airflow.sdk"],
