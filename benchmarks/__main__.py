@@ -19,6 +19,7 @@ ALL = (
     "dag_parsing",
     "gates",
     "catalog",
+    "fleet_page",
 )
 
 

@@ -28,22 +28,22 @@ _log = logging.getLogger(__name__)
 class LiveView:
     """Call it with every :class:`Progress`; every two seconds it writes the task's state, and metrics.
 
-    The state is one JSON document: ``backup_id``, ``plan``, ``time``, ``done`` and ``total`` (bytes), ``rate`` and
-    ``allowed_rate`` (bytes per second), ``state``, ``reason``, ``level``, ``signals`` (by name, in their units),
-    ``finish``, ``window_end``, ``late``, ``limits`` (``max`` and ``critical`` by signal, null for none), ``recent``: up
-    to 300 of ``[time, rate, allowed_rate, latency in seconds, state, WAL rate]``, the oldest first, the latency that of
-    commits, or on a standby of reads; and ``pauses``: the last 50 as ``[since, until, reason]``, ``until`` null while
-    it lasts.
+    The state is one JSON document: ``backup_id`` (of a guarded command, its own id), ``plan``, ``time``, ``done`` and
+    ``total`` (bytes), ``rate`` and ``allowed_rate`` (bytes per second), ``state``, ``reason``, ``level``, ``signals``
+    (by name, in their units), ``finish``, ``window_end``, ``late``, ``limits`` (``max`` and ``critical`` by signal,
+    null for none), ``recent``: up to 300 of ``[time, rate, allowed_rate, latency in seconds, state, WAL rate]``, the
+    oldest first, the latency that of commits, or on a standby of reads; and ``pauses``: the last 50 as
+    ``[since, until, reason]``, ``until`` null while it lasts.
 
     Whatever goes wrong here is logged once, and does not concern the copy.
     """
 
     def __init__(
-        self, plan_name: str, backup_id: str, store: Any = None, clock: Callable[[], float] = time.monotonic
+        self, plan_name: str, number: str, store: Any = None, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        """``store`` is Airflow's ``task_state_store``, or None where there is none."""
+        """``number`` is the id of the backup; ``store`` is Airflow's ``task_state_store``, if any."""
         self._plan_name = plan_name
-        self._backup_id = backup_id
+        self.number = number
         self._store = store
         self._clock = clock
         self._last: tuple[float, int] | None = None
@@ -86,7 +86,7 @@ class LiveView:
         self._store.set(
             STATE_KEY,
             {
-                "backup_id": self._backup_id,
+                "backup_id": self.number,
                 "plan": self._plan_name,
                 "time": round(moment, 3),
                 "done": progress.done,

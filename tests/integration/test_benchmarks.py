@@ -29,6 +29,7 @@ OPTIONS = {
     "dag_parsing": ["--variants", "operators and sensors beyond airflow.sdk"],
     "gates": ["--gates", "6", "--databases", "2"],
     "catalog": ["--backups", "20", "--segments", "1"],
+    "fleet_page": ["--plans", "3", "--backups", "1", "--variants", "plans"],
 }
 
 

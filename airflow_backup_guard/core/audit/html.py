@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Iterable, Iterator, Sequence
+from hashlib import sha256
 from html import escape
 
 from airflow_backup_guard.core.audit.document import PlanAudit
@@ -35,6 +37,11 @@ th { font-weight: 600; white-space: nowrap; } td { overflow-wrap: anywhere; }
 @media print { body { font-size: 10.5pt; margin: 0; max-width: none; }
   h2 { break-before: page; } a { color: inherit; } }
 """
+
+
+def style_digest() -> str:
+    """What a Content-Security-Policy calls the style of a report: ``'sha256-…'``."""
+    return f"'sha256-{b64encode(sha256(_STYLE.encode()).digest()).decode()}'"
 
 
 def html(audits: Sequence[PlanAudit]) -> str:

@@ -110,7 +110,7 @@ function draw(week) {
   replaceContent(
     content,
     ...problems(week.problems),
-    element("p", {}, week.about || "No load is recorded for this plan: backup-guard record-load, or RecordLoadOperator, does."),
+    element("p", {}, week.about || "No load is recorded for this plan: backup-guard record-load, or LoadRecordOperator, does."),
     element("p", {}, `Windows: ${week.always_open ? "always open" : week.calendar} (${week.tz}).`),
     ...week.conflicts.map((text) => element("p", { class: "warn" }, `Conflict: ${text}`)),
     element("h2", {}, "The next seven days"),

@@ -96,6 +96,24 @@ function rogues(found) {
   return [element("h2", {}, "Backups that nobody guards"), table(["Seen", "What", "By", "Window", "What became of it"], rows)];
 }
 
+function audit(found) {
+  const heading = element("h2", {}, "Last audit");
+  if (!found) return [heading, element("p", { class: "quiet" }, "There is none: backup-guard audit, or BackupAuditOperator, makes one.")];
+  const report = `api/audit?${new URLSearchParams({ ...plan, number: found.number })}`;
+  const rows = found.findings.map((one) => [
+    element("span", { class: "wrap" }, `${one.check} ${one.title}`),
+    element("span", { class: `wrap ${one.accepted ? "quiet" : one.verdict === "fail" ? "bad" : "warn"}` }, one.state),
+    element("span", { class: "wrap" }, one.said, one.accepted ? element("small", { class: "quiet line" }, `Accepted by ${one.accepted}`) : null),
+    element("span", { class: "wrap" }, one.remedy),
+  ]);
+  return [
+    heading,
+    element("p", {}, state(found.good ? "passed" : "failed"), `: ${found.text} Audit ${found.number}, ${found.checks} checks, `, ago(found.at), ". ", element("a", { href: report }, "The whole report")),
+    element("p", { class: "quiet wrap" }, `Kept as ${found.key}. backup-guard audit --verify-chain tells whether it is what was made.`),
+    ...(rows.length ? [table(["Check", "Verdict", "Found", "What to do"], rows, { id: "findings" })] : []),
+  ];
+}
+
 function proof(found) {
   const { verification, drill, impact } = found;
   const parts = [...problems(found.problems)];
@@ -158,7 +176,7 @@ async function look() {
     if (text !== drawn) {
       drawn = text;
       const focus = document.activeElement?.textContent;
-      replaceContent(byId("content"), ...head(found), ...backups(found.backups), ...restore(found.backups), ...drills(found.drills), ...rogues(found.rogues));
+      replaceContent(byId("content"), ...head(found), ...backups(found.backups), ...restore(found.backups), ...drills(found.drills), ...rogues(found.rogues), ...audit(found.audit));
       if (focus) [...document.querySelectorAll("#backups button")].find((one) => one.textContent === focus)?.focus();
     }
   } catch (error) {
