@@ -32,8 +32,8 @@ class LiveView:
     ``total`` (bytes), ``rate`` and ``allowed_rate`` (bytes per second), ``state``, ``reason``, ``level``, ``signals``
     (by name, in their units), ``finish``, ``window_end``, ``late``, ``limits`` (``max`` and ``critical`` by signal,
     null for none), ``recent``: up to 300 of ``[time, rate, allowed_rate, latency in seconds, state, WAL rate]``, the
-    oldest first, the latency that of commits, or on a standby of reads; and ``pauses``: the last 50 as
-    ``[since, until, reason]``, ``until`` null while it lasts.
+    oldest first, the latency the highest since the one before, of commits, or on a standby of reads; and ``pauses``:
+    the last 50 as ``[since, until, reason]``, ``until`` null while it lasts.
 
     Whatever goes wrong here is logged once, and does not concern the copy.
     """
@@ -47,6 +47,7 @@ class LiveView:
         self._store = store
         self._clock = clock
         self._last: tuple[float, int] | None = None
+        self._worst: float | None = None  # latency since then: what made it pause is in the picture
         self._recent: deque[list[Any]] = deque(maxlen=_RECENT)
         self._pauses: deque[list[Any]] = deque(maxlen=_PAUSES)
         self._failed = False
@@ -54,11 +55,15 @@ class LiveView:
     def __call__(self, progress: Progress) -> None:
         now = self._clock()
         then, done = self._last or (now, progress.done)
+        latency = _latency(progress)
+        if latency is not None:
+            self._worst = max(latency, self._worst or 0.0)
         if self._last is not None and now - then < _SECONDS:
             return
         self._last = (now, progress.done)
         rate = (progress.done - done) / (now - then) if now > then else 0.0
         self._guarded(lambda: self._store_state(progress, rate))
+        self._worst = None
         self._guarded(lambda: self._send_metrics(progress, rate))
 
     def finish(self, impact: Impact) -> None:
@@ -78,7 +83,7 @@ class LiveView:
                 round(moment, 1),
                 round(rate),
                 int(progress.pace.rate),
-                signals.get("read_latency") or signals.get("commit_latency"),
+                self._worst,
                 progress.pace.state.value,
                 signals.get("wal_rate"),
             ]
@@ -134,6 +139,11 @@ class LiveView:
             if not self._failed:
                 _log.warning("The copy goes on, but cannot be shown in Airflow: %r", error)
             self._failed = True
+
+
+def _latency(progress: Progress) -> float | None:
+    values = {found.signal: found.value for found in progress.assessment.findings} if progress.assessment else {}
+    return values.get("read_latency") or values.get("commit_latency")
 
 
 def _limit(finding: Finding) -> dict[str, float | None]:

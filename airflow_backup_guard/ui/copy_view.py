@@ -84,6 +84,7 @@ def view(task: PlanTask, instance: Instance, *, after: float | None) -> dict[str
     return {
         "kind": subject.step,
         "plan": subject.plan.name if subject.plan else str(subject.live.get("plan", "")),
+        "repository": subject.plan.repository if subject.plan else "",
         "number": subject.number,
         "running": instance.running,
         "over": instance.over,

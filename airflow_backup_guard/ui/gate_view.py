@@ -21,6 +21,7 @@ def view(task: PlanTask, instance: Instance) -> dict[str, Any]:
     return {
         "kind": "gate",
         "plan": str(task.plans[0].get("name", "")) if task.plans else "",
+        "repository": str(task.plans[0].get("repository", "")) if task.plans else "",
         "gate": seen.get("gate", ""),
         "running": instance.running,
         "over": instance.over,

@@ -6,9 +6,11 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
 
 from tests.acceptance.conftest import TOP
@@ -51,13 +53,19 @@ class Window:
 
     def picture(self, name: str) -> None:
         """Leave one for people to look at."""
-        PICTURES.mkdir(parents=True, exist_ok=True)
-        self.page.screenshot(path=PICTURES / f"{name}.png")
+        leave_picture(self.page, name)
 
     def _note(self, message: ConsoleMessage) -> None:
         text = f"{message.text} {message.location}"
         if message.type in ("error", "warning") and not any(known in text for known in _OF_AIRFLOW):
             self.complaints.append(text)
+
+
+def leave_picture(page: Page, name: str, *, full_page: bool = False) -> None:
+    """What a page looks like, as a small file that is fit for the documentation."""
+    PICTURES.mkdir(parents=True, exist_ok=True)
+    with Image.open(BytesIO(page.screenshot(full_page=full_page))) as taken:
+        taken.convert("RGB").quantize(64, dither=Image.Dither.NONE).save(PICTURES / f"{name}.png", optimize=True)
 
 
 @contextmanager

@@ -22,7 +22,7 @@ import pytest
 
 from airflow_backup_guard.postgres.server import LocalServer
 from tests.acceptance.people import ACCOUNTS
-from tests.acceptance.shown import Shown
+from tests.acceptance.shown import Shown, s3_with_a_backup
 from tests.webhook import Webhook
 
 TOP = Path(__file__).resolve().parents[2]
@@ -230,22 +230,22 @@ def accounts(airflow: Airflow, shown: Shown) -> Iterator[ApiServer]:
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(passwords),
     }
     log = home / "accounts.log"
-    with log.open("w") as output:
+    with s3_with_a_backup() as connection, log.open("w") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "airflow", "api-server"],
-            env=environment,
+            env={**environment, "AIRFLOW_CONN_SHOWN_S3": connection},
             cwd=home,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    try:
-        running = ApiServer(url, log)
-        airflow.wait_until(running.ready, f"an API server with a login: {log}", START_SECONDS)
-        yield running
-    finally:
-        end(process)
+        try:
+            running = ApiServer(url, log)
+            airflow.wait_until(running.ready, f"an API server with a login: {log}", START_SECONDS)
+            yield running
+        finally:
+            end(process)
 
 
 @pytest.fixture(scope="session")

@@ -112,7 +112,7 @@ function say(total) {
   const said = [`${total} ${total === 1 ? "plan" : "plans"} in the DAGs that you may see`];
   said.push(bad ? `${bad} ${bad === 1 ? "needs" : "need"} attention` : "none needs attention");
   if (asked) said.push(`${asked} still asked for`);
-  if (ages.length) said.push(`as of ${duration(Math.max(...ages))} ago at most`);
+  if (Math.max(...ages) >= 5) said.push(`as of ${duration(Math.max(...ages))} ago at most`);
   byId("said").className = "quiet";
   byId("said").textContent = total ? `${said.join("; ")}.` : "No DAG that you may see has a task with a plan.";
 }

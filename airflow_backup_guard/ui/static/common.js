@@ -12,6 +12,9 @@ export function element(tag, attributes = {}, ...children) {
   return node;
 }
 
+/** The address of a page about a plan, or of the pages about all of them. */
+export const address = (page, plan) => `${page}?${new URLSearchParams({ name: plan.name, repository: plan.repository })}`;
+
 export function replaceContent(node, ...children) {
   node.replaceChildren(...children.filter((child) => child !== null && child !== undefined));
 }
@@ -93,6 +96,7 @@ export function moment(value) {
     hour: "2-digit",
     minute: "2-digit",
     second: "2-digit",
+    hourCycle: "h23",
     timeZoneName: "short",
   });
 }
@@ -102,6 +106,7 @@ export const clock = (value) =>
     hour: "2-digit",
     minute: "2-digit",
     second: "2-digit",
+    hourCycle: "h23",
   });
 
 /** Calls `look` now and every `seconds`, not while the page is hidden, until it returns false. */

@@ -1,5 +1,5 @@
 // The page of the week: the usual load as a heat map, windows and blackouts over it, and what lies ahead.
-import { element, get, parameters, replaceContent } from "./common.js";
+import { element, get, moment, parameters, replaceContent } from "./common.js";
 import { allPlans, problems, table, until } from "./fleet.js";
 
 const byId = (id) => document.getElementById(id);
@@ -96,7 +96,7 @@ function list(heading, lines) {
 
 function due(at) {
   if (!at) return "none is planned";
-  const said = new Date(at).toLocaleString();
+  const said = moment(at);
   return new Date(at) <= new Date() ? `${said}: due now` : element("span", {}, `${said}, in `, until(at));
 }
 
@@ -116,7 +116,7 @@ function draw(week) {
     element("h2", {}, "The next seven days"),
     ...map(week),
     element("h2", {}, "Upcoming runs"),
-    table(["DAG", "Next run", ""], runs),
+    table(["DAG", "Next run", "Note"], runs),
     ...list(`Windows to come (${week.tz})`, week.always_open ? ["It is always open."] : windows),
     ...list(`Blackouts to come (${week.tz})`, week.forbidden.map((one) => `${there(one.start)} to ${there(one.end)}: ${one.text}`)),
     ...list("Changes of clocks ahead", week.clocks.map((one) => one.text)),

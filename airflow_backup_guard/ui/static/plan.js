@@ -1,6 +1,6 @@
 // The page of one plan: its backups, why each is kept, what proves it, drills, and how to restore.
 import { element, get, milliseconds, moment, parameters, poll, replaceContent } from "./common.js";
-import { address, ago, drilled, duration, opening, problems, rate, running, size, state, table, verified } from "./fleet.js";
+import { address, ago, drilled, duration, opening, problems, rate, running, size, state, table, trend, verified } from "./fleet.js";
 
 const SECONDS = 10;
 const byId = (id) => document.getElementById(id);
@@ -43,11 +43,13 @@ function head(document) {
       ["Last drill", drilled(status.drill)],
       ["Runs now", running(document.live, status.running) || "nothing"],
       ["Next window", opening(status.window)],
-      ["Kept", document.retention],
+      ["Retention", document.retention],
+      ["Size", trend(status.size, size)],
+      ["Duration", trend(status.seconds, duration)],
       ["Repository", element("span", { class: "wrap" }, status.repository)],
       ["DAGs", document.dag_ids.join(", ")],
     ]),
-    ...status.conflicts.map((text) => element("p", { class: "warn" }, text)),
+    ...status.conflicts.map((text) => element("p", { class: "warn" }, `Conflict: ${text}`)),
     ...status.alerts.map((one) => element("p", { class: "bad" }, `Alert, ${one.severity}: ${one.title}, `, ago(one.at))),
   ];
 }
