@@ -1,4 +1,5 @@
-"""Airflow's UI with something to see: two plans, a week of load, a few backups of which one is damaged, a live copy.
+"""Airflow's UI with something to see: two plans, a week of load, a few backups of which one is damaged, an audit of
+each plan, a live copy.
 
 It runs until Ctrl-C. Everything lives in a temporary folder and is gone then. Exit status 0 after Ctrl-C, 1 if it could
 not begin or Airflow ended by itself.
@@ -28,6 +29,7 @@ from types import ModuleType
 from airflow_backup_guard.core import BackupPlan
 from airflow_backup_guard.core.backup import BackupRecord
 from airflow_backup_guard.core.load_history import Counters, LoadEntry, packed, packed_key
+from airflow_backup_guard.engine.audit import Subject, audit
 from airflow_backup_guard.engine.copy import copy
 from airflow_backup_guard.engine.snapshot import take_snapshot
 from airflow_backup_guard.engine.stop import Stop
@@ -103,6 +105,9 @@ def fill(folder: Path, plans: ModuleType, server: LocalServer) -> None:
     record = back_up(plans.books, server, repository)
     damage(record, folder)
     say(f"backup {record.backup_id} of books, damaged on purpose: {verify(record, repository).verdict.value}")
+    subjects = [Subject(plan, lambda: repository, lambda: server.dsn("shop")) for plan in (plans.shop, plans.books)]
+    for made in audit(subjects):
+        say(f"audit of {made.audit.summary}")
 
 
 def free_port(wanted: int) -> int:

@@ -16,14 +16,16 @@ def faults(page: Page | Frame) -> list[str]:
 
 def walk(page: Page) -> list[str]:
     """Go through the page by the tab key: each stop must be reached, in order, and be seen."""
-    wanted, reached, last = page.evaluate(f"{_SCRIPT}.stops()"), 0, -1
+    wanted, reached, first, last = page.evaluate(f"{_SCRIPT}.stops()"), 0, None, -1
+    page.evaluate("document.activeElement.blur()")
     wrong: list[str] = []
     for _ in range(3 * wanted + 10):
         page.keyboard.press("Tab")
         focused = page.evaluate(f"{_SCRIPT}.focused()")
-        if focused is None:
+        if focused is None or focused[0] == first:
             break
         place, outlined, stop = focused
+        first = place if first is None else first
         wrong += [f"stop {place} comes after {last}"] * (place < last) + [f"stop {place} is not seen"] * (not outlined)
         last, reached = place, reached + stop
     return [*wrong, *([f"{reached} of {wanted} stops are reached"] if reached != wanted else [])]

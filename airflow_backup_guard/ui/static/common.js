@@ -19,6 +19,20 @@ export function replaceContent(node, ...children) {
   node.replaceChildren(...children.filter((child) => child !== null && child !== undefined));
 }
 
+/** Shows it anew: the focus stays where it was, and nothing happens while somebody selects text there. */
+export function redraw(node, ...children) {
+  const selection = getSelection();
+  if (!selection.isCollapsed && node.contains(selection.anchorNode)) return;
+  const stops = () => [...node.querySelectorAll("a[href], button, [tabindex='0']")];
+  const before = stops();
+  const at = before.indexOf(document.activeElement);
+  const text = before[at]?.textContent;
+  replaceContent(node, ...children);
+  const after = stops();
+  const same = after[at]?.textContent === text ? after[at] : after.find((one) => one.textContent === text);
+  if (at >= 0) same?.focus({ preventScroll: true });
+}
+
 async function answer(response) {
   let body = null;
   try {

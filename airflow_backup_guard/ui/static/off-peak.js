@@ -40,7 +40,7 @@ function map(week) {
   const said = element("p", { class: "quiet", id: "hour", "aria-live": "polite" }, "Choose an hour to see what is known of it.");
   const grid = element(
     "table",
-    { class: "week", role: "grid", "aria-describedby": "legend" },
+    { class: "week", role: "grid", "aria-label": "The usual load of each hour", "aria-describedby": "legend" },
     element("thead", {}, element("tr", {}, element("th", { scope: "col" }, week.tz), ...hours.map((number) => element("th", { scope: "col" }, String(number).padStart(2, "0"))))),
     element(
       "tbody",

@@ -1,5 +1,5 @@
 // The page of one plan: its backups, why each is kept, what proves it, drills, and how to restore.
-import { element, get, milliseconds, moment, parameters, poll, replaceContent } from "./common.js";
+import { element, get, milliseconds, moment, parameters, poll, redraw, replaceContent } from "./common.js";
 import { address, ago, drilled, duration, opening, problems, rate, running, size, state, table, trend, verified } from "./fleet.js";
 
 const SECONDS = 10;
@@ -177,9 +177,7 @@ async function look() {
     byId("content").hidden = false;
     if (text !== drawn) {
       drawn = text;
-      const focus = document.activeElement?.textContent;
-      replaceContent(byId("content"), ...head(found), ...backups(found.backups), ...restore(found.backups), ...drills(found.drills), ...rogues(found.rogues), ...audit(found.audit));
-      if (focus) [...document.querySelectorAll("#backups button")].find((one) => one.textContent === focus)?.focus();
+      redraw(byId("content"), ...head(found), ...backups(found.backups), ...restore(found.backups), ...drills(found.drills), ...rogues(found.rogues), ...audit(found.audit));
     }
   } catch (error) {
     byId("said").hidden = false;
