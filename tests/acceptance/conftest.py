@@ -99,6 +99,7 @@ class Airflow:
         webhook: Webhook,
         environment: dict[str, str],
     ) -> None:
+        self.url = url
         self.environment = environment
         self.server = server
         self.metrics = metrics

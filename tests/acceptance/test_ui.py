@@ -306,9 +306,20 @@ def test_each_instance_of_a_mapped_task_has_the_plan_that_is_its_own(
     assert [known.get(name) for name in names] == [["mapped_plans"], ["mapped_plans"]]
     window = Window(chromium, accounts.url)
     window.log_in("viewer")
-    window.page.goto(f"{window.url}/dags/mapped_plans/runs/{quote(run_id)}/tasks/copy/mapped/1/plugin/backup")
+    mapped = f"dags/mapped_plans/runs/{quote(run_id)}/tasks/copy/mapped/1"
+    window.page.goto(f"{window.url}/{mapped}/plugin/backup")
     expect(window.page.frame_locator("iframe").get_by_role("heading", level=1)).to_contain_text("of plan mapped-two")
     frame = tab(window, run_id, "foreign", "mapped_plans")
     expect(frame.get_by_text("This is not a task of Backup Guard")).to_be_visible()
     assert faults(window.page.frames[1]) == []
+    assert window.complaints == []
+    # The link is to the address that the tasks know of, which is that of the other server.
+    window = Window(chromium, airflow.url)
+    window.page.goto(f"{window.url}/{mapped}/details")
+    window.page.get_by_role("link", name="Backups of the plan").click()
+    expect(window.page.frame_locator("iframe").get_by_role("heading", level=1)).to_have_text("mapped-two")
+    expect(window.page.frame_locator("iframe").locator("#backups tbody tr")).to_have_count(1)
+    window.page.goto(f"{window.url}/dags/guarded_base_backup")
+    window.page.get_by_role("button", name="Dag Docs").click()
+    expect(window.page.get_by_role("dialog")).to_contain_text("A guarded base backup")
     assert window.complaints == []
