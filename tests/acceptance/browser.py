@@ -65,7 +65,8 @@ def leave_picture(page: Page, name: str, *, full_page: bool = False) -> None:
     """What a page looks like, as a small file that is fit for the documentation."""
     PICTURES.mkdir(parents=True, exist_ok=True)
     with Image.open(BytesIO(page.screenshot(full_page=full_page))) as taken:
-        taken.convert("RGB").quantize(64, dither=Image.Dither.NONE).save(PICTURES / f"{name}.png", optimize=True)
+        few = taken.convert("RGB").quantize(128, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+        few.save(PICTURES / f"{name}.png", optimize=True)
 
 
 @contextmanager

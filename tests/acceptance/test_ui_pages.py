@@ -117,13 +117,14 @@ def test_the_fleet_tells_each_plan_apart(page: Page) -> None:
         assert "unknown" in row[name].inner_text()
         assert "never" not in row[name].locator("td").nth(2).inner_text(), "nobody knows that"
     assert faults(page) == []
-    leave_picture(page, "fleet")
     link = good.get_by_role("link", name="shown-good", exact=True)
     link.evaluate("(node) => { node.dataset.old = 'yes'; node.focus(); }")
     page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")  # as after a while
     page.locator("[data-old]").wait_for(state="detached")
     assert page.evaluate("document.activeElement.textContent") == "shown-good", "the focus stays"
     page.get_by_label("Search").fill("shown-")
+    assert page.locator("#plans tbody tr").count() == len(NAMES)
+    leave_picture(page, "fleet")
     page.get_by_label("Stands").select_option("protected")
     assert page.locator("#plans tbody tr").count() == 3
     page.get_by_label("Stands").select_option("")

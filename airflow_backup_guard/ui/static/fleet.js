@@ -46,22 +46,22 @@ const largest = (value) => duration(value).split(" ").slice(0, 2).join(" ");
 
 const SVG = "http://www.w3.org/2000/svg";
 
-/** A line of the last values, from zero; what it says is beside it in words. */
-function line(values) {
+/** The last values as an area, from zero up; what it says is beside it in words. */
+function area(values) {
   const drawn = document.createElementNS(SVG, "svg");
-  const path = document.createElementNS(SVG, "polyline");
+  const path = document.createElementNS(SVG, "polygon");
   const most = Math.max(...values) || 1;
-  const points = values.map((value, number) => `${1 + (46 * number) / (values.length - 1)},${(15 - (13 * value) / most).toFixed(1)}`);
+  const points = values.map((value, number) => `${(48 * number) / (values.length - 1)},${(16 - (15 * value) / most).toFixed(1)}`);
   for (const [name, value] of [["viewBox", "0 0 48 16"], ["class", "trend"], ["aria-hidden", "true"]]) drawn.setAttribute(name, value);
-  path.setAttribute("points", points.join(" "));
+  path.setAttribute("points", `0,16 ${points.join(" ")} 48,16`);
   drawn.append(path);
   return drawn;
 }
 
-/** The newest value, a line of those before it, and how it compares. */
+/** The newest value, a picture of those before it, and how it compares. */
 export function trend(value, show) {
   if (!value) return "";
-  const drawn = value.recent.length > 1 ? line(value.recent) : null;
+  const drawn = value.recent.length > 1 ? area(value.recent) : null;
   if (value.change === null) return element("span", {}, show(value.newest), drawn);
   const percent = Math.round(value.change * 100);
   const sign = percent > 0 ? "▲ +" : percent < 0 ? "▼ −" : "";
