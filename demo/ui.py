@@ -46,7 +46,7 @@ DAGS = TOP / "demo" / "ui_dags"
 USER = "admin"
 DAYS = 8
 EVERY = timedelta(minutes=5)
-START_SECONDS = 180
+START_SECONDS = 300
 
 
 def load_at(moment: datetime, opens: int) -> tuple[float, float, float]:

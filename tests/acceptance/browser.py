@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
 
 from tests.acceptance.conftest import TOP
 
@@ -39,7 +39,7 @@ class Window:
         self.url = url
         self.complaints: list[str] = []
         self.page: Page = browser.new_context(viewport={"width": width, "height": height}).new_page()
-        self.page.set_default_timeout(20_000)
+        self.page.set_default_timeout(60_000)
         self.page.on("console", self._note)
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
 
@@ -77,6 +77,7 @@ def browser() -> Iterator[Browser]:
         # As root, as in a container, Chromium runs only without its sandbox; the pages are our own.
         options = ["--no-sandbox"] if os.geteuid() == 0 else []
         started = playwright.chromium.launch(executable_path=Path(program), args=options)
+        expect.set_options(timeout=60_000)
         try:
             yield started
         finally:
