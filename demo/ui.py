@@ -121,16 +121,18 @@ def free_port(wanted: int) -> int:
     raise DemoFailed("no port is free")
 
 
-def environment_for(
-    home: Path, server: LocalServer, repository: str, opens: int, port: int, password: str
-) -> dict[str, str]:
+def dag_environment(repository: str, now: datetime) -> dict[str, str]:
+    """What the DAG file reads, the same at each parsing: a window around now, so that a copy runs to look at."""
+    launch = now.date() + timedelta(days=3)
+    return {"DEMO_REPOSITORY": repository, "DEMO_OPENS": str((now.hour - 1) % 24), "DEMO_LAUNCH": f"{launch:%Y-%m-%d}"}
+
+
+def environment_for(home: Path, server: LocalServer, repository: str, port: int, password: str) -> dict[str, str]:
     """Airflow with a login, on ``port``."""
     passwords = home / "passwords.json"
     passwords.write_text(json.dumps({USER: password}))
     return {
         **airflow_environment(home, server, repository),
-        "DEMO_REPOSITORY": repository,
-        "DEMO_OPENS": str(opens),
         "PYTHONPATH": str(TOP),
         "AIRFLOW__CORE__DAGS_FOLDER": str(DAGS),
         "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{port}/execution/",
@@ -145,9 +147,8 @@ def environment_for(
     }
 
 
-def plans_of_dag(repository: str) -> ModuleType:
+def plans_of_dag() -> ModuleType:
     """The DAG file, as Airflow loads it."""
-    os.environ["DEMO_REPOSITORY"] = repository
     spec = importlib.util.spec_from_file_location("two_plans", DAGS / "two_plans.py")
     if spec is None or spec.loader is None:
         raise DemoFailed(f"{DAGS} has no DAG")
@@ -183,13 +184,14 @@ def show(work: Path, scale: int, wanted_port: int) -> None:
         server.sql(ROLE)
         say(f"filling it with pgbench data, scale {scale} (about {scale * 16} MB)")
         server.run("pgbench", "--initialize", f"--scale={scale}", "--quiet", "shop")
-        plans = plans_of_dag(folder.as_uri())
+        os.environ.update(dag_environment(folder.as_uri(), datetime.now(timezone.utc)))  # Airflow inherits it
+        plans = plans_of_dag()
         fill(folder, plans, server)
         say("starting a write load of 50 transactions a second")
         server.popen("pgbench", "--client=2", "--rate=50", "--time=86400", "shop")
         port, password = free_port(wanted_port), secrets.token_urlsafe(9)
         url = f"http://127.0.0.1:{port}"
-        environment = environment_for(home, server, folder.as_uri(), plans.opens, port, password)
+        environment = environment_for(home, server, folder.as_uri(), port, password)
         say("starting Airflow; this takes a minute")
         log, ended = home / "standalone.log", threading.Event()
         with child([sys.executable, "-m", "airflow", "standalone"], environment) as process:

@@ -61,7 +61,7 @@ function area(values) {
 /** The newest value, a picture of those before it, and how it compares. */
 export function trend(value, show) {
   if (!value) return "";
-  const drawn = value.recent.length > 1 ? area(value.recent) : null;
+  const drawn = value.recent.length > 2 ? area(value.recent) : null;
   if (value.change === null) return element("span", {}, show(value.newest), drawn);
   const percent = Math.round(value.change * 100);
   const sign = percent > 0 ? "▲ +" : percent < 0 ? "▼ −" : "";
