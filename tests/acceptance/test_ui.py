@@ -258,7 +258,7 @@ def test_people_limit_and_stop_what_runs(airflow: Airflow, accounts: ApiServer, 
     assert faults(window.page.frames[1]) == []
     give(frame, "stop", "")
     expect(frame.locator(".badge")).to_have_text("failed", timeout=60_000)
-    expect(frame.get_by_text("sh did not end by itself: ")).to_contain_text("stopped by alice in Airflow")
+    expect(frame.get_by_text("sh did not end by itself: ")).to_contain_text("Stopped: alice in Airflow")
     expect(frame.locator("#receipt")).to_contain_text("stood still")
 
     frame = tab(window, copy.rpartition("/")[2])
