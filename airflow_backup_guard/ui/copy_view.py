@@ -17,7 +17,7 @@ from airflow_backup_guard.engine import control
 from airflow_backup_guard.engine.shown import Kept, kept_of_command, kept_of_copy
 from airflow_backup_guard.errors import InvalidPlan
 from airflow_backup_guard.operators.live import STATE_KEY
-from airflow_backup_guard.ui.instances import Instance, kept
+from airflow_backup_guard.ui.instances import Instance, kept, problem
 from airflow_backup_guard.ui.plans import PlanTask
 from airflow_backup_guard.ui.reading import PATIENCE, Remembered, problem_text, repository_of, within
 
@@ -79,7 +79,8 @@ def view(task: PlanTask, instance: Instance, *, after: float | None) -> dict[str
         notes.append(f"The task has told nothing for {time.time() - subject.live['time']:.0f} s.")
     if instance.running and not subject.live:
         notes.append("It has yet to begin.")
-    if instance.over and not subject.live:
+    why = problem(instance)
+    if instance.over and not subject.live and not why:
         notes.append("It ended before it had anything to show: its log says why.")
     return {
         "kind": subject.step,
@@ -95,7 +96,7 @@ def view(task: PlanTask, instance: Instance, *, after: float | None) -> dict[str
         "pauses": _pauses(shown),
         "limits": _limits(subject),
         "of_standby": "read_latency" in subject.live.get("limits", {}),
-        "outcome": found.outcome,
+        "outcome": why or found.outcome,
         "receipt": [list(pair) for pair in found.receipt],
         "notes": [*notes, *found.notes],
         "orders": _orders_in_force(subject) if instance.running else [],
