@@ -23,7 +23,7 @@ plan = BackupPlan(
         os.environ.get("SHOP_OFF_PEAK", "Mon-Fri 01:00-05:00; Sat,Sun 22:00-08:00"),
         tz=os.environ.get("SHOP_TIME_ZONE", "America/Los_Angeles"),
     ),
-    rpo="26h",
+    rpo="2d",
     rto="2h",
     retention=RetentionPolicy(keep_daily=7, keep_weekly=5, keep_monthly=12, min_age="3d"),
 )

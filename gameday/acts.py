@@ -20,7 +20,8 @@ _GUARD = f"{shlex.quote(sys.executable)} -m airflow_backup_guard"
 @dataclass(frozen=True)
 class Act:
     """One act. ``begin`` changes the shop; ``done`` looks whether it is as it should be, given what the trainee typed
-    last; ``perform`` does what the trainee would, and returns what they would type."""
+    last; ``perform`` does what the trainee would, and returns what they would type. The figures after one that
+    ``settles`` are taken once they are of the shop as it is then."""
 
     name: str
     story: str
@@ -30,6 +31,7 @@ class Act:
     perform: Callable[[Shop], str]
     begin: Callable[[Shop], None] = lambda shop: None
     end: Callable[[Shop], None] = lambda shop: None
+    settles: bool = False
 
 
 class ActFailed(Exception):
@@ -114,6 +116,7 @@ ACTS = (
         "It is enough to know roughly what is normal here. Press Enter.",
         done=lambda shop, typed: typed == "ready" and shop.figures()[0] > 0,
         perform=lambda shop: "ready",
+        settles=True,
     ),
     Act(
         "The diagnosis",
@@ -133,6 +136,7 @@ ACTS = (
         f"psql -c \"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{ROGUE_ROLE}'\"",
         done=lambda shop, typed: shop.script_is_gone(),
         perform=_stop,
+        settles=True,
     ),
     Act(
         "The guarded backup",

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gameday.acts import Act, ActFailed
-from gameday.shop import Shop
+from gameday.shop import FIGURES_OF_SECONDS, Shop
 from gameday.summary import Outcome, Played
 
 _LOOK_SECONDS = 0.5
@@ -32,8 +32,10 @@ def play(acts: Sequence[Act], shop: Shop, console: Console, *, unattended: bool)
         act.begin(shop)
         began = time.monotonic()
         try:
-            outcome, hints = _perform(act, shop) if unattended else _ask(act, shop, console)
+            outcome, hints = _show(act, shop, console) if unattended else _ask(act, shop, console)
             seconds = time.monotonic() - began
+            if act.settles:
+                time.sleep(FIGURES_OF_SECONDS)
             rate, latency = shop.figures()
             if outcome is Outcome.SKIPPED:
                 # The acts after this one need what it would have left.
@@ -44,6 +46,13 @@ def play(acts: Sequence[Act], shop: Shop, console: Console, *, unattended: bool)
         played.append(Played(act.name, outcome, round(seconds, 1), hints, felt))
         console.print(f"{outcome.value.capitalize()}, after {seconds:.0f} s: {_felt(rate, latency)}", markup=False)
     return tuple(played)
+
+
+def _show(act: Act, shop: Shop, console: Console) -> tuple[Outcome, int]:
+    """What a trainee would read, and then the act as it plays itself."""
+    console.print(f"\n{act.task}", style="bold", markup=False, highlight=False)
+    console.print("Nobody plays, so this is done here.", style="dim")
+    return _perform(act, shop)
 
 
 def _perform(act: Act, shop: Shop) -> tuple[Outcome, int]:
@@ -100,4 +109,4 @@ def _dashboard(shop: Shop) -> Table:
 def _felt(rate: float, latency: float) -> str:
     if math.isinf(latency):
         return "nobody can order"
-    return f"{rate:.0f} orders a second, one in twenty takes {latency * 1000:.1f} ms or more"
+    return f"{rate:.0f} orders a second now, one in twenty takes {latency * 1000:.1f} ms or more"

@@ -42,7 +42,7 @@ _WALSENDERS = "SELECT count(*) FROM pg_stat_activity WHERE usename = '{}'"
 _DIGEST = "SELECT md5(string_agg(customers::text, ',' ORDER BY id)) FROM customers"
 _GOODS_PER_MEGABYTE = 500
 _SCRIPTS_AT_ONCE = 3
-_FIGURES_OF_SECONDS = 3.0
+FIGURES_OF_SECONDS = 3.0
 
 
 class Customers(threading.Thread):
@@ -64,11 +64,11 @@ class Customers(threading.Thread):
 
     def figures(self) -> tuple[float, float]:
         """Orders a second, and the 95th percentile of their latency in seconds, of the last three seconds."""
-        since = time.monotonic() - _FIGURES_OF_SECONDS
+        since = time.monotonic() - FIGURES_OF_SECONDS
         latencies = [took for ended, took in list(self._orders) if ended > since]
         if len(latencies) < 2:
             return 0.0, float("inf")
-        return len(latencies) / _FIGURES_OF_SECONDS, statistics.quantiles(latencies, n=20)[-1]
+        return len(latencies) / FIGURES_OF_SECONDS, statistics.quantiles(latencies, n=20)[-1]
 
     def end(self) -> None:
         """Stop ordering."""

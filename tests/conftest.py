@@ -8,6 +8,7 @@ import signal
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,6 +19,9 @@ from airflow_backup_guard.postgres.server import LocalServer, available_majors
 # here, children begin with the default.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# The width of somebody's terminal, or the one that a worker of several has, is none of a test's business.
+os.environ.pop("COLUMNS", None)
 
 # What the tests' servers run with. No fsync: the tests that need a slow disk make one.
 SMALL = {
@@ -40,6 +44,19 @@ HBA = (
     "host all all 127.0.0.1/32 scram-sha-256",
     "host replication guard,plain,noreplication,nomonitor 127.0.0.1/32 scram-sha-256",
 )
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """With several workers (-n): the tests of a file run on one of them, and so do all acceptance tests, which share
+    one Airflow. They come first, as they take longest, and the unit tests fill up the end (--no-loadscope-reorder)."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Scheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            return "tests/acceptance" if file.startswith("tests/acceptance/") else file
+
+    return Scheduling(config, log)
 
 
 def prepare(server: LocalServer) -> LocalServer:

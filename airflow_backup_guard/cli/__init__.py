@@ -83,6 +83,8 @@ def _run(arguments: argparse.Namespace) -> Answer:
             from airflow_backup_guard.cli.alert import run
         case "audit":
             from airflow_backup_guard.cli.audit import run
+        case "runbook":
+            from airflow_backup_guard.cli.runbook import run
         case "drill":
             from airflow_backup_guard.cli.drill import run
         case "expire":

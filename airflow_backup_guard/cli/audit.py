@@ -15,6 +15,7 @@ from rich.text import Text
 from airflow_backup_guard.cli import settings
 from airflow_backup_guard.cli.answer import Answer, lines, word
 from airflow_backup_guard.cli.errors import WrongUse
+from airflow_backup_guard.cli.written import write_file
 from airflow_backup_guard.core.audit.examine import parse_accepted
 from airflow_backup_guard.core.audit.html import html
 from airflow_backup_guard.core.audit.report import NO_PLANS, markdown, ordered, state, title_of, verdict_line
@@ -41,7 +42,7 @@ def run(arguments: argparse.Namespace) -> Answer:
     made = audit(_subjects(arguments, plans), start=start, accepted=accepted, now=now)
     audits = [one.audit for one in made]
     written = [
-        _write(path, write(audits))
+        write_file(path, write(audits), "report")
         for path, write in ((arguments.html, html), (arguments.markdown, markdown))
         if path is not None
     ]
@@ -105,14 +106,6 @@ def _accepted(path: Path | None) -> tuple[AcceptedRisk, ...]:
     if set(values) != {"accepted"}:
         raise WrongUse(f"{path} has other things than [[accepted]].", remedy="See backup-guard audit --help.")
     return parse_accepted(values["accepted"])
-
-
-def _write(path: Path, text: str) -> str:
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise WrongUse(f"{path} cannot be written: {error.strerror}.", remedy="Choose another file.") from error
-    return f"The report is in {path}."
 
 
 def _document(one: Audited) -> dict[str, Any]:

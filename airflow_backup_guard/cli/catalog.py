@@ -14,9 +14,9 @@ from rich.text import Text
 from airflow_backup_guard.cli import settings
 from airflow_backup_guard.cli.answer import Answer, Column, FittingTable, age, duration, lines
 from airflow_backup_guard.cli.errors import WrongUse
-from airflow_backup_guard.cli.picture import write_picture
 from airflow_backup_guard.cli.record import summary, version
 from airflow_backup_guard.cli.verify import level_rows
+from airflow_backup_guard.cli.written import write_file
 from airflow_backup_guard.core import backup
 from airflow_backup_guard.core.backup import BackupRecord
 from airflow_backup_guard.core.catalog import BackupSummary
@@ -86,7 +86,7 @@ def show(arguments: argparse.Namespace) -> Answer:
         if len(telemetry) < 2:
             raise WrongUse("This backup has no telemetry to make a picture of.", remedy="Leave out --picture.")
         title = f"Backup {record.backup_id} of plan {record.plan_name}"
-        text += ["", write_picture(arguments.picture, telemetry_svg(telemetry, title))]
+        text += ["", write_file(arguments.picture, telemetry_svg(telemetry, title), "picture")]
     if arguments.parts:
         prefix = backup.parts_prefix(record.plan_name, record.backup_id)
         text += ["", f"Parts, under {prefix}", _parts(record, prefix)]

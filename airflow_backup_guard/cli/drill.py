@@ -20,6 +20,7 @@ from airflow_backup_guard.core.plan import BackupPlan
 from airflow_backup_guard.engine import catalog
 from airflow_backup_guard.engine.drill import drill
 from airflow_backup_guard.engine.priority import give_way
+from airflow_backup_guard.engine.runbook import keep_runbook
 from airflow_backup_guard.repository.open import open_repository
 
 _DOING = {"recovery": "starting PostgreSQL on it", "checks": "looking at it"}
@@ -50,8 +51,14 @@ def run(arguments: argparse.Namespace) -> Answer:
             on_stage=_tell,
             on_kept=(lambda data: kept.append(str(data))) if arguments.keep else None,
         )
-    document = {**dump_plain(result), "problems": result.problems, "kept": kept[0] if kept else None}
-    return Answer(document, [*_text(result, record, kept)], result.passed)
+    runbook = keep_runbook(repository, record.plan_name, given if arguments.plan is not None else None)
+    document = {
+        **dump_plain(result),
+        "problems": result.problems,
+        "kept": kept[0] if kept else None,
+        "runbook": runbook.said,
+    }
+    return Answer(document, [*_text(result, record, kept), "", runbook.said], result.passed)
 
 
 def _tell(stage: str) -> None:

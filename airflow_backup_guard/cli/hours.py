@@ -10,8 +10,8 @@ from rich.text import Text
 
 from airflow_backup_guard.cli import settings
 from airflow_backup_guard.cli.answer import Answer, Command, lines
-from airflow_backup_guard.cli.picture import write_picture
 from airflow_backup_guard.cli.signals import stop_on_signals
+from airflow_backup_guard.cli.written import write_file
 from airflow_backup_guard.core.calendar import OffPeakCalendar
 from airflow_backup_guard.core.hours_picture import hours_svg
 from airflow_backup_guard.core.hours_report import HoursReport, heading, heat_map, legend
@@ -66,7 +66,7 @@ def hours(arguments: argparse.Namespace) -> Answer:
     *said, last = report.verdict()
     text += [*said, Command(last) if report.advice.calendar else last]
     if arguments.picture is not None:
-        text += ["", write_picture(arguments.picture, hours_svg(report))]
+        text += ["", write_file(arguments.picture, hours_svg(report), "picture")]
     return Answer(report.to_dict(), text, report.good)
 
 

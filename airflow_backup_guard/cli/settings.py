@@ -132,7 +132,7 @@ def read_toml(path: Path, option: str) -> dict[str, Any]:
     try:
         values: dict[str, Any] = tomllib.loads(_read(path, option))
         return values
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise WrongUse(f"{path} is not TOML: {error}.", remedy=f"Correct {option}; see --help.") from error
 
 
@@ -140,7 +140,7 @@ def _read_toml(path: Path) -> tuple[str, dict[str, Any]]:
     text = _read(path, "--plan")
     try:
         return text, tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise WrongUse(
             f"{path} is not TOML: {error}.", remedy="See the example in backup-guard backup --help."
         ) from error

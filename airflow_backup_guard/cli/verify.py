@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
@@ -22,6 +23,7 @@ from airflow_backup_guard.core.check import CheckStatus
 from airflow_backup_guard.core.units import Rate, Size, parse_duration
 from airflow_backup_guard.core.verification import Level, ObjectState, ObjectVerdict, Verdict, Verification
 from airflow_backup_guard.engine import catalog
+from airflow_backup_guard.engine.runbook import keep_runbook
 from airflow_backup_guard.engine.stop import Stop
 from airflow_backup_guard.engine.verify import verify
 from airflow_backup_guard.errors import BackupDamaged, BackupGuardError, ObjectMissing, RestoreRefused
@@ -52,8 +54,17 @@ def run(arguments: argparse.Namespace) -> Answer:
     }
     with stop_on_signals() as stop:
         if arguments.all:
-            return _all(repository, name, stop, options)
-        return _one(catalog.find(repository, arguments.backup_id, name), repository, stop, options)
+            answer = _all(repository, name, stop, options)
+            names = sorted({verified for verified, _ in catalog.ids(repository, name)})
+        else:
+            record = catalog.find(repository, arguments.backup_id, name)
+            answer = _one(record, repository, stop, options)
+            names = [record.plan_name]
+    for one in names:
+        kept = keep_runbook(repository, one, plan if arguments.plan is not None else None)
+        if not kept.good:
+            print(kept.said, file=sys.stderr)
+    return answer
 
 
 def _one(record: BackupRecord, repository: Repository, stop: Stop, options: dict[str, Any]) -> Answer:

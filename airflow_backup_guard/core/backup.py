@@ -13,6 +13,7 @@ Keys below a repository's root::
     load/<plan>/…                          the load over months; see :mod:`.load_history`
     control/<plan>/<backup_id>/…           orders to a copy that runs; see :mod:`.control`
     audits/<plan>/<number>.json            audits; see :mod:`.audit.document`
+    runbooks/<plan>/runbook.html, .md      how to get the cluster back; see :mod:`.runbook.facts`
     rogues/<plan>/<id>.json                evidence of a backup that nobody guards
 
 Kinds come first so that one listing of a short prefix finds every backup of every plan.
@@ -24,6 +25,7 @@ import re
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from functools import cache
+from math import isfinite
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_backup_guard.core.wal import LSN
@@ -36,6 +38,11 @@ FORMAT = 1
 """Version of the stored format; a reader refuses a newer one."""
 
 _BACKUP_ID = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{4}", re.ASCII)
+# A restore makes paths of these.
+_PART_NAMES = {"archive": re.compile(r"base|[0-9]{1,10}"), "wal": re.compile(r"[0-9A-F]{24}")}
+_WAL_SEGMENT_SIZES = tuple(1 << bits for bits in range(20, 31))  # as initdb takes them
+_SEGMENTS_MISSING = 10_000  # beyond that a range of WAL is nonsense, and counting its segments could take for ever
+_LARGEST_NUMBER = 1 << 64
 T = TypeVar("T")
 
 
@@ -48,6 +55,10 @@ class Cluster:
     timeline: int
     wal_segment_size: int
     data_checksums: bool
+
+    def __post_init__(self) -> None:
+        if self.wal_segment_size not in _WAL_SEGMENT_SIZES:
+            raise ValueError(f"WAL has no segments of {self.wal_segment_size} bytes")
 
     @property
     def major(self) -> int:
@@ -72,6 +83,10 @@ class Tablespace:
     location: str
     size: int
 
+    def __post_init__(self) -> None:
+        if "\0" in self.location:
+            raise ValueError(f"no tablespace can be at {self.location!r}")
+
 
 @dataclass(frozen=True)
 class Snapshot:
@@ -90,6 +105,11 @@ class Snapshot:
     tablespaces: tuple[Tablespace, ...]
     warnings: tuple[str, ...] = ()
     standby: bool = False
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.plan.get("name"), str):
+            raise ValueError("its plan has no name")
+        _check_zones(self.taken_at)
 
     @property
     def plan_name(self) -> str:
@@ -111,6 +131,12 @@ class StoredPart:
     size: int
     sha256: str
     content_size: int
+
+    def __post_init__(self) -> None:
+        if (form := _PART_NAMES.get(self.kind)) and not form.fullmatch(self.name):
+            raise ValueError(f"{self.name!r} is no name of a part of kind {self.kind}")
+        if min(self.size, self.content_size) < 0:
+            raise ValueError(f"part {self.key!r} has a negative size")
 
 
 @dataclass(frozen=True)
@@ -185,6 +211,12 @@ class BackupRecord:
     impact: Impact
     written_by: str
 
+    def __post_init__(self) -> None:
+        _check_zones(self.started_at, self.ended_at)
+        segments = (self.end_lsn - self.start_lsn) // self.snapshot.cluster.wal_segment_size
+        if segments > len(self.parts) + _SEGMENTS_MISSING:
+            raise ValueError(f"it has {len(self.parts)} parts, and its WAL {segments} segments")
+
     @property
     def backup_id(self) -> str:
         """Sorts by the time of the snapshot."""
@@ -222,11 +254,16 @@ class BackupRecord:
 
 @dataclass(frozen=True)
 class Attempt:
-    """A backup that has begun and is not visible; ``outcome`` says how it ended once it has, without a record."""
+    """A backup that has begun and is not visible; ``outcome`` says how it ended once it has, without a record.
+
+    ``tries`` counts the copies that have begun on it. Only the last of them may go on: an earlier one whose worker was
+    taken for dead, and was not, sees it here.
+    """
 
     format: int
     snapshot: Snapshot
     outcome: str | None = None
+    tries: int = 0
 
 
 def new_backup_id(now: datetime, suffix: int) -> str:
@@ -263,6 +300,13 @@ def parts_prefix(plan: str, backup_id: str) -> str:
     return f"backups/{plan}/{backup_id}/"
 
 
+def try_prefix(plan: str, backup_id: str, number: int) -> str:
+    """Where one try to copy puts the parts: the first where they belong, and each later one in a folder of its own, as
+    an earlier one may not be dead, and must not write or delete what is the later one's."""
+    own = f"try-{number}/" if number > 1 else ""
+    return f"{parts_prefix(plan, backup_id)}{own}"
+
+
 VERIFICATIONS = "verifications/"
 """Where the latest verifications of all plans lie."""
 
@@ -289,20 +333,44 @@ def load_plain(kind: type[T], values: Any) -> T:
 
 
 def load(kind: type[T], data: bytes, what: str) -> T:
-    """Read back what :func:`dump` wrote; raises :class:`BackupDamaged` naming ``what`` if it cannot be."""
+    """Read back what :func:`dump` wrote; raises :class:`BackupDamaged` naming ``what`` if it cannot be.
+
+    So it is with numbers that are none of 64 bits or not finite, which would fail later, wherever they are used.
+    """
     import json
 
     try:
-        version = json.loads(data).get("format", FORMAT)
+        document = json.loads(data, parse_int=_integer, parse_float=_finite, parse_constant=_finite)
+        version = document.get("format", FORMAT)
         if version == FORMAT:
             return _adapter(kind).validate_json(data)
-    except (ValueError, AttributeError) as error:
+    except (ValueError, AttributeError, RecursionError) as error:
         reason = str(error).splitlines()[0]
         raise BackupDamaged(f"{what} cannot be read: {reason}.", remedy="Is it one of ours?") from error
     raise BackupDamaged(
         f"{what} has format {version}, and this release knows formats up to {FORMAT}.",
         remedy="Use the release that wrote it, or a newer one.",
     )
+
+
+def _check_zones(*times: datetime) -> None:
+    """Times with and without a zone cannot be compared."""
+    if any(time.tzinfo is None for time in times):
+        raise ValueError("a time has no zone")
+
+
+def _integer(text: str) -> int:
+    number = int(text)
+    if abs(number) >= _LARGEST_NUMBER:
+        raise ValueError(f"a number of {len(text)} digits")
+    return number
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not isfinite(number):
+        raise ValueError(f"{text} is no number")
+    return number
 
 
 def _adapter(kind: type[T]) -> TypeAdapter[T]:

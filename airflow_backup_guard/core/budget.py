@@ -13,7 +13,6 @@ from airflow_backup_guard.core.units import Rate, Size, format_duration, whole_s
 class Budget:
     """The bounds of one copy; ``window_end`` is None for a plan whose calendar is always open."""
 
-    started_at: datetime
     window_end: datetime | None
     plan: BackupPlan
 
@@ -21,7 +20,7 @@ class Budget:
     def of(cls, plan: BackupPlan, now: datetime) -> Budget:
         """The bounds of a copy that starts now. Begun outside of a window, it has none whose end it could respect."""
         end = None if plan.calendar.always_open else plan.calendar.window_end(now)
-        return cls(now, end, plan)
+        return cls(end, plan)
 
     def required_rate(self, now: datetime, left: int) -> Rate | None:
         """What it takes to read ``left`` bytes within the window; None if the plan does not put the window first."""
@@ -33,13 +32,18 @@ class Budget:
         """True when the window is over, and the plan lets the copy go on at its floor only."""
         return self._is_over(now) and self.plan.at_window_end is AtWindowEnd.FLOOR
 
-    def exhausted(self, now: datetime, paused_since: datetime | None, wal_retained: float | None = None) -> str | None:
-        """Why the copy must end now, or None; ``wal_retained`` in bytes, as far as it is known."""
+    def exhausted(
+        self, now: datetime, running: timedelta, paused: timedelta | None, wal_retained: float | None = None
+    ) -> str | None:
+        """Why the copy must end now, or None; ``wal_retained`` in bytes, as far as it is known.
+
+        How long it has been ``running``, and ``paused`` if it is, must not come from a clock that can jump.
+        """
         if self._is_over(now) and self.plan.at_window_end is AtWindowEnd.STOP:
             return f"its off-peak window ended at {self.window_end:%H:%M %Z}, and the plan stops there"
-        if paused_since is not None and now - paused_since > self.plan.max_pause:
+        if paused is not None and paused > self.plan.max_pause:
             return f"the load has kept it paused for more than {format_duration(self.plan.max_pause)} (max_pause)"
-        if now - self.started_at > self.plan.max_duration:
+        if running > self.plan.max_duration:
             return f"it has taken more than {format_duration(self.plan.max_duration)} (max_duration)"
         if wal_retained is not None and wal_retained > self.plan.max_retained_wal:
             return (

@@ -22,10 +22,13 @@ class Quiet:
     sampled_at: datetime | None = None
 
     def after(self, assessment: Assessment, now: datetime) -> Quiet:
-        """The state after one more sample; what happened in a long gap between two samples is unknown, so not quiet."""
+        """The state after one more sample; what happened in a long gap between two samples is unknown, so not quiet.
+
+        Nor is it known how long it was where a clock was set back.
+        """
         if assessment.level is not LoadLevel.NORMAL:
             return Quiet(None, now)
-        gap = self.sampled_at is not None and now - self.sampled_at > _LONGEST_GAP
+        gap = self.sampled_at is not None and not timedelta(0) <= now - self.sampled_at <= _LONGEST_GAP
         return Quiet(now if self.since is None or gap else self.since, now)
 
     @property
@@ -75,7 +78,8 @@ class LogRhythm:
         if self.written_at is None or reading.opened:
             return True
         changed = reading.assessment.level is not self.level
-        return now - self.written_at >= (_CHANGE_SPACING if changed else _LOG_SPACING)
+        spacing = _CHANGE_SPACING if changed else _LOG_SPACING
+        return not timedelta(0) <= now - self.written_at < spacing
 
     def after(self, reading: GateReading, now: datetime) -> LogRhythm:
         """The state once it was written."""

@@ -11,11 +11,13 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from airflow_backup_guard.core.backup import StoredPart
 from airflow_backup_guard.core.wal import LSN
 from airflow_backup_guard.errors import BackupDamaged
 
 # Nothing may follow the checksum: JSON would take a second "Files" after it for the real one.
 _CHECKSUM_LINE = re.compile(rb'"Manifest-Checksum":\s*"[0-9a-f]{64}"\s*\}\s*\Z')
+_LARGEST = 1 << 30
 _ALGORITHMS = (None, "CRC32C", "SHA224", "SHA256", "SHA384", "SHA512")
 
 
@@ -46,6 +48,12 @@ class BackupManifest:
     system_identifier: str | None
 
 
+def bound_of(part: StoredPart) -> int:
+    """How many bytes of a part may be read: what its record says, and of a manifest, which is read into memory, no more
+    than PostgreSQL's own tools up to version 16 could."""
+    return min(part.content_size, _LARGEST) if part.kind == "manifest" else part.content_size
+
+
 def parse_manifest(data: bytes) -> BackupManifest:
     """Read a backup_manifest; raises :class:`BackupDamaged` if it is not whole, not valid or of a newer version."""
     last_line = _CHECKSUM_LINE.search(data)
@@ -66,7 +74,7 @@ def parse_manifest(data: bytes) -> BackupManifest:
             ),
             system_identifier=str(document["System-Identifier"]) if "System-Identifier" in document else None,
         )
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise _damaged(f"it cannot be read: {error!r}") from error
 
 

@@ -26,6 +26,9 @@ class Outlook:
 
     def add(self, now: datetime, done: int, left: int) -> None:
         """At ``now``, ``done`` bytes were read and about ``left`` are to come."""
+        if self._seen and now < self._seen[-1][0]:  # the clock was set back, and what was seen says nothing any more
+            self._seen.clear()
+            self._late_since = None
         if self._seen and now - self._seen[-1][0] < _SPACING:
             return
         self._now = now

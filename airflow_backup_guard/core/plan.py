@@ -17,6 +17,7 @@ from airflow_backup_guard.core.drill_policy import DrillPolicy
 from airflow_backup_guard.core.load import LoadLimits
 from airflow_backup_guard.core.repository_url import parse_repository_url
 from airflow_backup_guard.core.retention import RetentionPolicy
+from airflow_backup_guard.core.secrets import without_secrets
 from airflow_backup_guard.core.units import Rate, Size, format_duration, parse_duration
 from airflow_backup_guard.core.watchdog import WatchdogPolicy
 from airflow_backup_guard.errors import InvalidPlan
@@ -26,6 +27,7 @@ _LOWEST_RATE = Rate.parse("32kB/s")  # the least that BASE_BACKUP's own MAX_RATE
 _HIGHEST_RATE = Rate.parse("1GiB/s")  # the most that it takes
 _LEAST_RETAINED_WAL = Size.parse("64MB")
 _LONGEST_OBJECTIVE = timedelta(days=3660)
+_LONGEST_CONTACT = 200
 _ANY_YEAR = (datetime(2001, 1, 1, tzinfo=timezone.utc), datetime(2002, 1, 1, tzinfo=timezone.utc))
 
 FORECAST: Literal["forecast"] = "forecast"
@@ -169,6 +171,22 @@ def _recipients(value: Any) -> tuple[str, ...]:
     return keys
 
 
+def _contacts(value: Any) -> tuple[tuple[str, str], ...]:
+    allowed = '[("Database on call", "+1 555 0100")] or a table of such pairs, in the order to call; no passwords'
+    try:
+        pairs = tuple((name, reach) for name, reach in (value.items() if isinstance(value, Mapping) else value))
+    except (TypeError, ValueError):
+        pairs = ((None, None),)
+    texts = [text for pair in pairs for text in pair]
+    for text in texts:
+        if isinstance(text, str) and without_secrets(text) != text:  # first, as a refusal shows what is refused
+            raise InvalidPlan("contacts", without_secrets(text), allowed)
+    for text in texts:
+        if not isinstance(text, str) or not text.strip() or not text.isprintable() or len(text) > _LONGEST_CONTACT:
+            raise InvalidPlan("contacts", value, allowed)
+    return pairs
+
+
 def _watchdog(value: Any) -> WatchdogPolicy:
     if not isinstance(value, WatchdogPolicy):
         raise InvalidPlan("watchdog", value, 'WatchdogPolicy(policy="alert", allow=[AllowRule(user="backup")])')
@@ -214,6 +232,8 @@ class BackupPlan:
     :param retention: which backups are kept; without it, none expires
     :param watchdog: which backups of others are allowed, and what becomes of those that are not
     :param drill: what a restore drill looks at, and what it may use
+    :param contacts: whom to call when the database is lost, and how to reach them, in that order; the recovery runbook
+        has them
     """
 
     name: str = attrs.field()
@@ -242,6 +262,7 @@ class BackupPlan:
     retention: RetentionPolicy = attrs.field(factory=RetentionPolicy, converter=_retention)
     watchdog: WatchdogPolicy = attrs.field(factory=WatchdogPolicy, converter=_watchdog)
     drill: DrillPolicy = attrs.field(factory=DrillPolicy, converter=_drill)
+    contacts: tuple[tuple[str, str], ...] = attrs.field(default=(), converter=_contacts)
 
     @name.validator
     def _check_name(self, attribute: Any, value: Any) -> None:
@@ -321,6 +342,7 @@ class BackupPlan:
             "retention": self.retention.to_dict(),
             "watchdog": self.watchdog.to_dict(),
             "drill": self.drill.to_dict(),
+            "contacts": [list(pair) for pair in self.contacts],
         }
 
     @classmethod

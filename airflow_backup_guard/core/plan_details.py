@@ -14,6 +14,7 @@ from airflow_backup_guard.core.audit.values import Finding
 from airflow_backup_guard.core.backup import BackupRecord, dump_plain
 from airflow_backup_guard.core.drill import DrillResult
 from airflow_backup_guard.core.fleet import PlanStatus, Problem
+from airflow_backup_guard.core.repository_url import without_connection
 from airflow_backup_guard.core.retention import Decision
 from airflow_backup_guard.core.verification import Verification
 
@@ -123,8 +124,7 @@ def restore_command(plan_name: str, backup_id: str, repository: str, encrypted: 
 
     The connection that a repository's URL may name means something to Airflow only, and is left out.
     """
-    scheme, _, place = repository.partition("://")
-    url = f"{scheme}://{place.rpartition('@')[2]}" if scheme == "s3" else repository
+    url = without_connection(repository)
     words = ["backup-guard", "restore", backup_id, "--plan-name", plan_name, "--repository", url, "--to", RESTORE_TO]
     return shlex.join(words + (["--identity", IDENTITY] if encrypted else []))
 

@@ -51,6 +51,12 @@ def parse_repository_url(url: str, field: str = "repository") -> RepositoryURL:
     return parsed
 
 
+def without_connection(url: str) -> str:
+    """The same URL for a machine without Airflow, to which the connection that it may name would mean nothing."""
+    scheme, _, place = url.partition("://")
+    return f"{scheme}://{place.rpartition('@')[2]}" if scheme == "s3" else url
+
+
 def _parse(url: str) -> RepositoryURL | None:
     url, asked, query = url.partition("?")
     if not url.isprintable() or set(url) & set("#\\ "):

@@ -43,7 +43,7 @@ class AlertWatch:
     def load(self, now: datetime, phase: Phase, assessment: Assessment, pace: Pace) -> None:
         """The load, as it is while the copy runs; looked at once a second."""
         then = self._book.stepped_at
-        if phase is not Phase.DURING or (then is not None and now - then < _SPACING):
+        if phase is not Phase.DURING or (then is not None and timedelta(0) <= now - then < _SPACING):
             return
         try:
             with self._lock:

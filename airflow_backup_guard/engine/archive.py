@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,6 +17,9 @@ from airflow_backup_guard.errors import BackupDamaged
 
 CONTROL_FILE = "global/pg_control"
 _CHUNK = 1 << 18
+# The only thing that PostgreSQL has in a tablespace: a folder of its version and that of its catalog.
+_IN_TABLESPACE = re.compile(r"PG_[0-9]+_[0-9]+|\.", re.ASCII)
+_LATEST = 1 << 40  # seconds since 1970; more is no time that a file could be given
 
 
 class Readable(Protocol):
@@ -69,21 +73,20 @@ class ArchiveReader:
         prefix = "" if name == "base" else f"pg_tblspc/{name}/"
         try:
             with tarfile.open(
-                fileobj=cast("IO[bytes]", stream), mode="r|", encoding="utf-8", errors="surrogateescape"
+                fileobj=cast("IO[bytes]", stream),
+                mode="r|",
+                encoding="utf-8",
+                errors="surrogateescape",
+                tarinfo=_PlainTarInfo,
             ) as archive:
                 for member in archive:
-                    path = prefix + safe_path(member.name)
+                    path = prefix + _path_in(name, member.name)
                     if member.isdir():
                         yield Member(path, member.mode, member.mtime, None)
-                    elif member.isreg():
+                    else:
                         content = archive.extractfile(member)
                         assert content is not None  # noqa: S101  # a regular file has one
                         yield Member(path, member.mode, member.mtime, self._checked(path, content))
-                    else:
-                        raise BackupDamaged(
-                            f"Archive {name}: {member.name!r} is neither a file nor a directory.",
-                            remedy="PostgreSQL writes no such archive; use another backup.",
-                        )
                     archive.members = []  # type: ignore[attr-defined]  # tarfile keeps every member it has seen, and memory must stay flat
             # What follows the archive's end mark must be read, too, to reach the end of the stored object.
             while stream.read(_CHUNK):
@@ -108,8 +111,11 @@ class ArchiveReader:
             if path == CONTROL_FILE:
                 self.control_file += chunk
             yield chunk
+        twice = path in self._seen
         self._seen.add(path)
-        if expected is None:
+        if twice:
+            self._tell(path, "is in an archive more than once")
+        elif expected is None:
             self._tell(path, "is in an archive, but not in the manifest")
         elif size != expected.size:
             self._tell(path, f"has {size} bytes, and {expected.size} in the manifest")
@@ -122,6 +128,38 @@ class ArchiveReader:
     def _tell(self, path: str, problem: str) -> None:
         # A name that is not UTF-8 could be neither logged nor stored as JSON.
         self.problems[path.encode("utf-8", "backslashreplace").decode()] = problem
+
+
+class _PlainTarInfo(tarfile.TarInfo):
+    """Files and directories, which is all that PostgreSQL writes.
+
+    Every other kind of member is refused as soon as its header is read: a link or a device before it is made, and
+    extensions of the format (long names, sparse files, PAX) before tarfile reads all that they announce into memory.
+    """
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _PlainTarInfo:
+        member = super().frombuf(buf, encoding, errors)
+        if member.type not in (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.DIRTYPE):
+            raise _not_postgresql(f"{member.name!r} is neither a file nor a directory")
+        if member.size < 0 or abs(member.mtime) > _LATEST:
+            raise _not_postgresql(f"{member.name!r} has a size or a time that no file has")
+        return member
+
+
+def _not_postgresql(what: str) -> BackupDamaged:
+    return BackupDamaged(
+        f"An archive is wrong: {what}.", remedy="PostgreSQL writes no such archive; use another backup."
+    )
+
+
+def _path_in(archive: str, name: str) -> str:
+    """A safe path, and one that the archive may have: what is below ``pg_tblspc`` is written where the record says."""
+    path = safe_path(name)
+    first, _, rest = path.partition("/")
+    if (first == "pg_tblspc" and rest) if archive == "base" else not _IN_TABLESPACE.fullmatch(first):
+        raise _not_postgresql(f"{name!r} is not a path of archive {archive}")
+    return path
 
 
 def archive_of(path: str) -> str:

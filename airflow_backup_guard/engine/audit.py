@@ -151,6 +151,8 @@ def _last(repository: Repository, plan_name: str, now: datetime) -> _Last:
     try:
         before = backup.load(PlanAudit, files.get(key, b""), f"{prefix}{key}")
         found = Known(before, before.at, f"{prefix}{key}")
+        if file_name(number, DIGESTS) not in names:
+            files = _complete(repository, before)  # it was cut short, or is being stored just now
     except BackupDamaged as error:
         found = Unknown(str(error), now, f"{prefix}{key}")
     return _Last(number, found, digests_of(files, number))
@@ -175,16 +177,32 @@ def _document(facts: Facts, accepted: Sequence[AcceptedRisk], last: _Last) -> Pl
 
 def _store(repository: Repository, made: PlanAudit) -> Audited:
     """The JSON first, which takes the number; raises :class:`ObjectExists` if somebody else has."""
+    key = f"{audits_prefix(made.plan_name)}{file_name(made.number, '.json')}"
+    stored = repository.put(key, backup.dump(made), if_absent=True)
+    _complete(repository, made)
+    return Audited(made, stored.key, stored.sha256)
+
+
+def _complete(repository: Repository, made: PlanAudit) -> dict[str, bytes]:
+    """Store what is to lie beside the JSON of an audit, as far as it does not yet, and the digests of all; returns the
+    files that have digests, as they are stored. Whoever made it may do so at the same time, or have died."""
     prefix = audits_prefix(made.plan_name)
+
+    def put(suffix: str, data: bytes) -> bytes:
+        key = f"{prefix}{file_name(made.number, suffix)}"
+        try:
+            repository.put(key, data, if_absent=True)
+        except ObjectExists:
+            return read_whole(repository, key)
+        return data
+
     files = {
-        file_name(made.number, ".json"): backup.dump(made),
-        file_name(made.number, ".html"): html([made]).encode(),
-        file_name(made.number, ".md"): markdown([made]).encode(),
+        file_name(made.number, ".json"): read_whole(repository, f"{prefix}{file_name(made.number, '.json')}"),
+        file_name(made.number, ".html"): put(".html", html([made]).encode()),
+        file_name(made.number, ".md"): put(".md", markdown([made]).encode()),
     }
-    stored = [repository.put(f"{prefix}{name}", data, if_absent=True) for name, data in files.items()]
-    listed = digest_list(digests_of(files, made.number))
-    repository.put(f"{prefix}{file_name(made.number, DIGESTS)}", listed, if_absent=True)
-    return Audited(made, stored[0].key, stored[0].sha256)
+    put(DIGESTS, digest_list(digests_of(files, made.number)))
+    return files
 
 
 def _stored(repository: Repository, plan_name: str) -> Iterator[tuple[str, bytes]]:

@@ -23,6 +23,7 @@ from airflow_backup_guard.core.drill import DRILLS, DrillResult, drill_key
 from airflow_backup_guard.core.plan import BackupPlan
 from airflow_backup_guard.core.retention import decide
 from airflow_backup_guard.core.rogue_text import origin, title
+from airflow_backup_guard.core.runbook.facts import runbook_key
 from airflow_backup_guard.core.verification import Level, Verification
 from airflow_backup_guard.engine import catalog
 from airflow_backup_guard.engine.expire import propose
@@ -70,6 +71,7 @@ def gather(
         database=_server(at, database),
         bucket=settings_of(repository, end),
         previous=previous,
+        runbook=at.known(at.runbook, f"{runbook_key(plan.name, '.html')} in {repository.url}"),
     )
 
 
@@ -86,7 +88,7 @@ def nothing_known(plan: BackupPlan, start: datetime, end: datetime, reason: str)
     """The facts of a plan whose repository cannot be opened."""
     lost = Unknown(reason, end, plan.repository)
     bucket = Bucket(lost, lost, lost, lost, lost, lost)
-    return Facts(plan, start, end, __version__, lost, lost, lost, lost, lost, lost, lost, lost, bucket, lost)
+    return Facts(plan, start, end, __version__, lost, lost, lost, lost, lost, lost, lost, lost, bucket, lost, lost)
 
 
 def _server(at: _Place, database: str | Unknown) -> Fact[Database]:
@@ -141,6 +143,11 @@ class _Place:
             unreadable=tuple(one.message for one in now.unreadable),
         )
 
+    def runbook(self) -> datetime | None:
+        """When the page was written that people would read."""
+        found = self._repository.list(runbook_key(self._plan.name, ".html"))
+        return next((info.modified for info in found), None)
+
     def deliveries(self) -> tuple[Delivery, ...]:
         """What became of the messages of the period. The key of one begins with its time."""
         prefix = deliveries_prefix(self._plan.name)
@@ -170,7 +177,7 @@ class _Place:
         return tuple(RogueSeen(self._end, f"{title(one)} by {origin(one)}", describe(dsn)) for one in sighting.rogues)
 
     def decryption(self) -> Fact[DecryptionProof]:
-        """The last time that somebody read an encrypted backup in clear."""
+        """The last time that somebody read a backup in clear that is encrypted as the newest one is."""
         source = f"verifications and drills in {self._repository.url}"
         found = self.known(self._decryption, source)
         if isinstance(found, Known) and found.value is None:
@@ -183,9 +190,10 @@ class _Place:
 
     def _decryption(self) -> DecryptionProof | None:
         best: DecryptionProof | None = None
-        for record in self._records:
-            if not record.snapshot.plan.get("recipients"):
-                continue
+        encrypted = [record for record in self._records if record.snapshot.plan.get("recipients")]
+        for record in encrypted:
+            if _recipients(record) != _recipients(encrypted[-1]):
+                continue  # who holds the keys of before need not hold those of now
             proofs = [best or DecryptionProof(None), *self._proofs(record)]
             best = max(proofs, key=lambda proof: "" if proof.at is None else proof.at.isoformat())
         return best
@@ -233,6 +241,10 @@ class _Place:
 
     def _load(self, kind: type[T], key: str) -> T:
         return backup.load(kind, read_whole(self._repository, key), key)
+
+
+def _recipients(record: BackupRecord) -> frozenset[str]:
+    return frozenset(record.snapshot.plan["recipients"])
 
 
 def _inside(verification: Verification) -> datetime | None:

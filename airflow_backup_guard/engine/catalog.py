@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -14,8 +13,7 @@ from airflow_backup_guard.core.expiry import expiring_key
 from airflow_backup_guard.core.verification import Verification
 from airflow_backup_guard.errors import BackupDamaged, BackupMissing, ObjectMissing
 from airflow_backup_guard.repository.base import Repository
-from airflow_backup_guard.repository.codec import open_decoded
-from airflow_backup_guard.repository.read import read_whole
+from airflow_backup_guard.repository.read import read_lines, read_whole
 
 
 def backups(repository: Repository, plan_name: str | None = None) -> Iterator[BackupRecord]:
@@ -111,6 +109,5 @@ def telemetry(repository: Repository, record: BackupRecord, identities: Sequence
     """
     lines: list[dict[str, Any]] = []
     for part in record.parts_of("telemetry"):
-        with open_decoded(repository, part.key, identities) as content:
-            lines += [json.loads(line) for line in content.read().splitlines()]
+        lines += read_lines(repository, part.key, identities)
     return lines

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 import secrets
+import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from typing import Protocol
 
 from airflow_backup_guard import __version__
@@ -207,9 +208,12 @@ class _Run:
                 self._tell()
                 self.stop.wait(self.baseline_seconds)
                 self._enter(Phase.DURING)
-                self.receipt = replace(self.receipt, started_at=datetime.now(timezone.utc))
+                started_at, began = datetime.now(timezone.utc), time.monotonic()
+                self.receipt = replace(self.receipt, started_at=started_at)
                 returned = self._hold_to_the_end()
-                self.receipt = replace(self.receipt, ended_at=datetime.now(timezone.utc))
+                # What has passed since, and not another look at the clock, which may have been set meanwhile.
+                ended_at = started_at + timedelta(seconds=time.monotonic() - began)
+                self.receipt = replace(self.receipt, ended_at=ended_at)
                 if returned == 0:
                     self._commit()
                 self._enter(Phase.AFTER)

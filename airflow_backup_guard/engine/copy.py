@@ -22,20 +22,33 @@ from airflow_backup_guard.core.wal import LSN
 from airflow_backup_guard.engine import control
 from airflow_backup_guard.engine.ical import with_sources_read
 from airflow_backup_guard.engine.parts import PartStore, PartWriter
-from airflow_backup_guard.engine.snapshot import close_attempt, refuse_outside_window
+from airflow_backup_guard.engine.snapshot import close_attempt, close_with, read_attempt, refuse_outside_window
 from airflow_backup_guard.engine.stop import Stop, when_stopped
 from airflow_backup_guard.engine.telemetry import Telemetry
 from airflow_backup_guard.engine.throttle import Listener, LoadMonitor, Phase, Throttle, ignore_load
 from airflow_backup_guard.engine.wal import WalArchive, identify
-from airflow_backup_guard.errors import BackupDamaged, BackupGuardError, BudgetSpent, ObjectMissing, SourceUnsuitable
+from airflow_backup_guard.errors import (
+    BackupDamaged,
+    BackupGuardError,
+    BudgetSpent,
+    ObjectExists,
+    ObjectMissing,
+    RepositoryFull,
+    RepositoryUnavailable,
+    SourceUnavailable,
+    SourceUnsuitable,
+)
 from airflow_backup_guard.postgres.base_backup import BaseBackup, MessageKind
 from airflow_backup_guard.postgres.replication import ReplicationConnection
-from airflow_backup_guard.postgres.sessions import end_other_sessions, end_sessions, session_name
+from airflow_backup_guard.postgres.sessions import end_other_sessions, end_own_sessions, session_name
 from airflow_backup_guard.postgres.slot import BackupSlot
 from airflow_backup_guard.repository.base import Repository
+from airflow_backup_guard.repository.once import put_once
 from airflow_backup_guard.repository.read import read_whole
 
 _READ_SECONDS = 0.2
+# A stream is never silent for long once it has begun: it waits for no checkpoint, and for no WAL archiver.
+_SILENT_SECONDS = 300.0
 _TELL_SECONDS = 0.1
 _HIGHEST_THREADED_LEVEL = 8
 _KEPT_ATTEMPTS = timedelta(days=30)
@@ -83,11 +96,8 @@ def copy(
     the plan's windows unless with ``outside_window``, :class:`BudgetSpent`, and the errors of the database and of the
     repository.
     """
-    record_key = backup.record_key(plan.name, snapshot.backup_id)
-    try:
-        return backup.load(BackupRecord, read_whole(repository, record_key), record_key)
-    except ObjectMissing:
-        pass
+    if (record := _made_already(repository, snapshot)) is not None:
+        return record
     plan = with_sources_read(plan, datetime.now(timezone.utc))
     if not outside_window:
         refuse_outside_window(plan)
@@ -97,20 +107,44 @@ def copy(
     except BaseException as error:
         # Without the cluster nothing was stored; what is there may belong to an earlier try that is not dead yet.
         if run.holds_cluster:
-            _clean_up(plan, snapshot, dsn, repository, error)
+            _clean_up(run, error)
         # Whatever broke first when everything was cut off, the stop is why.
         stop.check()
         raise
 
 
-def _clean_up(plan: BackupPlan, snapshot: Snapshot, dsn: str, repository: Repository, error: BaseException) -> None:
-    with suppress(BackupGuardError):  # the server may be what is broken
-        end_sessions(dsn, snapshot.backup_id)
+def _made_already(repository: Repository, snapshot: Snapshot) -> BackupRecord | None:
+    key = backup.record_key(snapshot.plan_name, snapshot.backup_id)
     try:
-        close_attempt(plan, snapshot, repository, str(error) or type(error).__name__, for_retry=True)
+        return backup.load(BackupRecord, read_whole(repository, key), key)
+    except ObjectMissing:
+        return None
+
+
+def _clean_up(run: _Copy, error: BaseException) -> None:
+    """Only what is this try's own: its worker may have been taken for dead, and a retry be at work."""
+    snapshot, repository = run.snapshot, run.repository
+    with suppress(BackupGuardError):  # the server may be what is broken
+        end_own_sessions(run.dsn, snapshot.backup_id, run.pids)
+    try:
+        record = _made_already(repository, snapshot)
+        if record is not None and run.store.has_begun(part.key for part in record.parts):
+            # The answer to its last request was lost: it is whole.
+            repository.delete(backup.attempt_key(run.plan.name, snapshot.backup_id))
+            control.clear(repository, run.plan.name, snapshot.backup_id)
+            return
+        run.store.clear_own()
+        attempt = read_attempt(repository, snapshot)
+        if record is None and attempt is not None and attempt.tries == run.number and attempt.outcome is None:
+            close_with(repository, snapshot, str(error) or type(error).__name__)
+            control.clear(repository, run.plan.name, snapshot.backup_id, for_retry=True)
     except BackupGuardError as left:
         # The first error is the one that a person needs; what is left is invisible, and the next copy sweeps it.
         _log.warning("What was stored of %s could not be removed yet: %s", snapshot.backup_id, left)
+
+
+class _TakenForDead(ObjectMissing):
+    """Somebody has begun to remove what this copy stored."""
 
 
 class _Copy:
@@ -144,10 +178,13 @@ class _Copy:
         self.parts: list[StoredPart] = []
         self.done = 0
         self.told_at = 0.0
+        self.heard_at = 0.0
         self.wal: WalArchive | None = None
         self.monitor: LoadMonitor | None = None
         self.total = 0
         self.holds_cluster = False
+        self.number = 0
+        self.pids: list[int] = []
         self.sessions: list[ReplicationConnection | BackupSlot | WalArchive] = []
 
     def run(self) -> BackupRecord:
@@ -156,11 +193,13 @@ class _Copy:
             when_stopped(self.stop, self._let_go),
             closing(self._hold_cluster()) as slot,
         ):
-            self.holds_cluster = True
+            self.pids.append(slot.pid)
             self.sessions.append(slot)
-            end_other_sessions(self.dsn, self.snapshot.backup_id)
+            end_other_sessions(self.dsn, slot.pid)
+            if (record := _made_already(self.repository, self.snapshot)) is not None:
+                return record  # an earlier try has ended well, just before it let go of the cluster
+            self.holds_cluster = True
             self._sweep()
-            self.store.clear()
             self._reopen()
             self.control.start()
             budget = Budget.of(self.plan, datetime.now(timezone.utc))
@@ -177,26 +216,30 @@ class _Copy:
             with ExitStack() as stack:
                 stack.enter_context(monitor)
                 self.stop.wait(self.baseline_seconds)
-                started_at = datetime.now(timezone.utc)
+                # One look at the clock, and what has passed since: a clock that is set meanwhile changes no length.
+                started_at, began = datetime.now(timezone.utc), time.monotonic()
                 monitor.enter(Phase.DURING)
                 stream = self._open(stack, slot)
                 self.total = stream.total
-                first_byte_at = datetime.now(timezone.utc)
+                checkpoint_seconds = round(time.monotonic() - began, 3)
                 self._receive(stream)
-                end_lsn = stream.finish(self._keep_going)
+                end_lsn = stream.finish(self._listen)
                 if self.snapshot.standby:
                     # Its end is what a restore needs to be consistent, which may lie before what was replayed then.
                     end_lsn = max(end_lsn, self.snapshot.lsn)
                 self._check_range(stream, end_lsn)
                 assert self.wal is not None  # noqa: S101  # _open made it
                 self.parts += self.wal.finish(end_lsn, self._keep_going)
-                ended_at = datetime.now(timezone.utc)
+                ended_at = started_at + timedelta(seconds=time.monotonic() - began)
                 monitor.enter(Phase.AFTER)
                 self.stop.wait(self.baseline_seconds)
                 self._store_telemetry()
                 self.control.end()
                 self._keep_going()
                 self._check_stored()
+                with suppress(BackupGuardError):  # it is only tidier without
+                    # All writers have ended; what is open was begun by a request whose answer was lost.
+                    self.repository.abort_writes(self.store.prefix)
                 record = BackupRecord(
                     format=backup.FORMAT,
                     snapshot=self.snapshot,
@@ -205,21 +248,23 @@ class _Copy:
                     start_lsn=stream.start_lsn,
                     end_lsn=end_lsn,
                     started_at=started_at,
-                    checkpoint_seconds=round((first_byte_at - started_at).total_seconds(), 3),
+                    checkpoint_seconds=checkpoint_seconds,
                     ended_at=ended_at,
                     parts=tuple(self.parts),
                     impact=monitor.impact(),
                     written_by=f"airflow-backup-guard {__version__}",
                 )
                 # Still inside of everything: the cluster is ours until the backup is visible.
-                key = backup.record_key(self.plan.name, self.snapshot.backup_id)
-                self.repository.put(key, backup.dump(record), if_absent=True)
+                self._make_visible(record)
+                self._take_back_unless_ours(record)
         self.repository.delete(backup.attempt_key(self.plan.name, self.snapshot.backup_id))
         control.clear(self.repository, self.plan.name, self.snapshot.backup_id)
         return record
 
     def _connect(self) -> ReplicationConnection:
-        return ReplicationConnection(self.dsn, session_name(self.snapshot.backup_id))
+        connection = ReplicationConnection(self.dsn, session_name(self.snapshot.backup_id))
+        self.pids.append(connection.pid)
+        return connection
 
     def _hold_cluster(self) -> BackupSlot:
         with closing(self._connect()) as connection:
@@ -251,9 +296,19 @@ class _Copy:
                 close_attempt(self.plan, other, self.repository, "its worker died in mid-copy")
 
     def _reopen(self) -> None:
-        """Say that the attempt is under way, also where an earlier try of it has failed."""
-        attempt = backup.dump(Attempt(backup.FORMAT, self.snapshot))
-        self.repository.put(backup.attempt_key(self.plan.name, self.snapshot.backup_id), attempt)
+        """Say that this try is under way, and then remove what earlier ones have stored."""
+        known = read_attempt(self.repository, self.snapshot)
+        self.number = known.tries + 1 if known is not None else 1
+        attempt = backup.dump(Attempt(backup.FORMAT, self.snapshot, tries=self.number))
+        key = backup.attempt_key(self.plan.name, self.snapshot.backup_id)
+        try:
+            self.repository.put(key, attempt)
+        except RepositoryFull:  # maybe of what an earlier try has stored
+            self.store.clear()
+            self.repository.put(key, attempt)
+        self.store.clear()
+        prefix = backup.try_prefix(self.plan.name, self.snapshot.backup_id, self.number)
+        self.store = PartStore(self.repository, self.plan, self.snapshot.backup_id, prefix)
 
     def _open(self, stack: ExitStack, slot: BackupSlot) -> BaseBackup:
         connection = stack.enter_context(closing(self._connect()))
@@ -285,11 +340,13 @@ class _Copy:
     def _receive(self, stream: BaseBackup) -> None:
         with ExitStack() as open_part:
             part: PartWriter | None = None
+            self.heard_at = time.monotonic()
             while (message := stream.read(_READ_SECONDS)) is not False:
                 self._keep_going()
                 if self.telemetry.is_due:
                     self._store_telemetry()
                 if message is None or isinstance(message, bool):
+                    self._listen()
                     continue
                 if message.kind is MessageKind.DATA and part is not None:
                     part.write(message.data)
@@ -298,8 +355,10 @@ class _Copy:
                 elif message.kind in (MessageKind.ARCHIVE, MessageKind.MANIFEST):
                     self._commit(part)
                     part = open_part.enter_context(self._part(message.name))
+                self.heard_at = time.monotonic()  # only now: what pace and repository took is not the server's silence
                 self._tell(stream.total)
             self._commit(part)
+            self.heard_at = time.monotonic()
         self._tell(stream.total, at_once=True)
 
     def _tell(self, total: int, *, at_once: bool = False) -> None:
@@ -355,19 +414,57 @@ class _Copy:
 
     def _check_stored(self) -> None:
         """What was stored must be there still: somebody may have taken this copy for dead, and tidied up after it."""
-        key = backup.attempt_key(self.plan.name, self.snapshot.backup_id)
-        attempt = backup.load(Attempt, read_whole(self.repository, key), key)
-        if attempt.outcome is not None:
-            raise ObjectMissing(
-                f"The attempt of this backup was closed while it ran: {attempt.outcome}.",
-                remedy="Run it again from the snapshot.",
-            )
+        self._refuse_lost()
         there = {found.key: found.size for found in self.repository.list(self.store.prefix)}
         missing = [part.key for part in self.parts if there.get(part.key) != part.size]
         if missing:
             raise ObjectMissing(
                 f"{len(missing)} objects of this backup are gone from the repository, {missing[0]} among them.",
                 remedy="See who deletes there; retry from the snapshot.",
+            )
+
+    def _refuse_lost(self) -> None:
+        """Raise :class:`ObjectMissing` if somebody took this copy for dead: a retry of it, a teardown, an expiry."""
+        key = backup.attempt_key(self.plan.name, self.snapshot.backup_id)
+        attempt = backup.load(Attempt, read_whole(self.repository, key), key)
+        if attempt.outcome is not None:
+            raise _TakenForDead(
+                f"The attempt of this backup was closed while it ran: {attempt.outcome}.",
+                remedy="Run it again from the snapshot.",
+            )
+        if attempt.tries != self.number:
+            raise _TakenForDead(
+                f"This copy of {self.snapshot.backup_id} was taken for dead, and a retry of it has begun.",
+                remedy="See the retry; this worker was cut off from the database or the scheduler, or stood still.",
+            )
+
+    def _take_back_unless_ours(self, record: BackupRecord) -> None:
+        """The last look was before the record, and whoever took this copy for dead since then removes its parts."""
+        try:
+            self._refuse_lost()
+        except _TakenForDead:
+            self.repository.delete(backup.record_key(record.plan_name, record.backup_id))
+            raise
+        except ObjectMissing:
+            pass  # somebody saw the record, and tidied up after it
+
+    def _make_visible(self, record: BackupRecord) -> None:
+        """Store the record, and read it back: a repository that lost the answer, or the write, tells the contrary."""
+        key, content = backup.record_key(record.plan_name, record.backup_id), backup.dump(record)
+        try:
+            put_once(self.repository, key, content)
+        except ObjectExists as error:
+            error.advise("Another try of this backup made it: see it with backup-guard show.")
+            raise
+        try:
+            stored = read_whole(self.repository, key)
+        except ObjectMissing:
+            stored = b""
+        if stored != content:
+            self.repository.delete(key)  # before its parts are removed, should it turn up after all
+            raise RepositoryUnavailable(
+                f"{self.repository.url} has lost {key}, which it said that it stored.",
+                remedy="Find out what it does with writes before you trust it; then try again.",
             )
 
     def _read_and_left(self) -> tuple[int, int]:
@@ -382,6 +479,14 @@ class _Copy:
             )
         if self.wal is not None:
             self.wal.check()
+
+    def _listen(self) -> None:
+        self._keep_going()
+        if time.monotonic() - self.heard_at > _SILENT_SECONDS:
+            raise SourceUnavailable(
+                f"The server has sent nothing of the base backup for {_SILENT_SECONDS:.0f} s.",
+                remedy="Check the server's log, its disks and the network; then retry.",
+            )
 
     def _on_load(self, now: datetime, phase: Phase, assessment: Assessment, pace: Pace) -> None:
         self.assessment = assessment

@@ -8,7 +8,7 @@ from datetime import datetime, timezone
 from typing import BinaryIO, cast
 
 from airflow_backup_guard.core.backup import BackupRecord, StoredPart
-from airflow_backup_guard.core.manifest import BackupManifest, parse_manifest
+from airflow_backup_guard.core.manifest import BackupManifest, bound_of, parse_manifest
 from airflow_backup_guard.core.pages import check_pages, first_block
 from airflow_backup_guard.core.verification import Level, ObjectReading, ObjectState, ObjectVerdict
 from airflow_backup_guard.engine.archive import ArchiveReader, system_identifier
@@ -99,7 +99,8 @@ class Examination:
         looked, state = _Looked(), ObjectState.OK
         try:
             stored = MeteredReader(self._repository.reader(part.key), self._meter)
-            with DecodedReader(cast("BinaryIO", stored), part.key, self._identities) as content:
+            most = bound_of(part)
+            with DecodedReader(cast("BinaryIO", stored), part.key, self._identities, most=most) as content:
                 if inside:
                     try:
                         looked = look(part, content)

@@ -16,7 +16,6 @@ from datetime import datetime, timedelta, timezone
 import pendulum
 
 from airflow_backup_guard.core import backup
-from airflow_backup_guard.core.backup import Attempt
 from airflow_backup_guard.core.catalog import memory_key
 from airflow_backup_guard.core.drill import DRILLS, drill_key
 from airflow_backup_guard.core.expiry import Expiring, Expiry, Failure, LeftOver, expiring_key, expiring_prefix
@@ -26,8 +25,15 @@ from airflow_backup_guard.engine import catalog, control
 from airflow_backup_guard.engine.left_over import Stored, left_over
 from airflow_backup_guard.engine.listing import UNREADABLE_HOLD, list_backups, read_hold
 from airflow_backup_guard.engine.parts import clear_parts
+from airflow_backup_guard.engine.snapshot import close_with
 from airflow_backup_guard.engine.stop import Stop
-from airflow_backup_guard.errors import BackupDamaged, BackupGuardError, RepositoryDenied
+from airflow_backup_guard.errors import (
+    BackupDamaged,
+    BackupGuardError,
+    RepositoryDenied,
+    RepositoryFull,
+    RepositoryUnavailable,
+)
 from airflow_backup_guard.repository.base import Repository
 
 _READERS = 8  # fewer than the connections that boto3 keeps
@@ -154,7 +160,7 @@ def _remove(repository: Repository, expiry: Expiry, decision: Decision) -> Decis
     now = datetime.now(timezone.utc)
     # It may have outlived its copy, and with the record gone it would look like one that runs.
     repository.delete(backup.attempt_key(plan, backup_id))
-    repository.put(mark, backup.dump(Expiring(backup.FORMAT, now)))
+    _mark(repository, plan, mark, now)
     try:
         hold = read_hold(repository, plan, backup_id)
     except BackupDamaged:
@@ -169,8 +175,24 @@ def _remove(repository: Repository, expiry: Expiry, decision: Decision) -> Decis
         with suppress(BackupGuardError):
             repository.delete(mark)
         raise
+    if _is_visible(repository, plan, backup_id):
+        raise RepositoryUnavailable(
+            f"{repository.url} has {backup.record_key(plan, backup_id)} still, which it said that it removed.",
+            remedy="Find out what it does with deletions before you trust it; the next expiry tries again.",
+        )
     _remove_rest(repository, plan, backup_id)
     return None
+
+
+def _mark(repository: Repository, plan: str, mark: str, now: datetime) -> None:
+    """Put the mark. A disk without one free byte must not keep a backup from being removed: what listings remember
+    makes room for it, and without that it goes on unmarked, as nobody can put a hold there either."""
+    with suppress(RepositoryFull):
+        try:
+            repository.put(mark, backup.dump(Expiring(backup.FORMAT, now)))
+        except RepositoryFull:
+            repository.delete(memory_key(plan))
+            repository.put(mark, backup.dump(Expiring(backup.FORMAT, now)))
 
 
 def _sweep(repository: Repository, plan: str, left: LeftOver) -> None:
@@ -178,8 +200,9 @@ def _sweep(repository: Repository, plan: str, left: LeftOver) -> None:
         return  # it has become a backup meanwhile
     if left.snapshot is not None:
         # First the word, then the deed: a copy that is not dead after all sees it before it makes a record.
-        attempt = Attempt(backup.FORMAT, left.snapshot, outcome="it gave no sign of life, and was swept by an expiry")
-        repository.put(backup.attempt_key(plan, left.backup_id), backup.dump(attempt))
+        close_with(repository, left.snapshot, "it gave no sign of life, and was swept by an expiry")
+        if _is_visible(repository, plan, left.backup_id):
+            return
     _remove_rest(repository, plan, left.backup_id)
 
 

@@ -5,7 +5,9 @@ Reading is for tasks, never for the parsing of DAGs: it waits for disks and for 
 
 from __future__ import annotations
 
+import ctypes
 import http.client
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -26,7 +28,8 @@ from airflow_backup_guard.errors import ExtraMissing
 PERIOD = timedelta(days=60)
 _LARGEST = 10_000_000  # bytes
 _MOST = 5_000  # occurrences in a period
-_PATIENCE = 15.0  # seconds for one source
+_PATIENCE = 15.0  # seconds for one source to come, and for its events to be found
+_TRIES = 50
 _MARGIN = timedelta(days=2)  # of days and floating times, which are not the same moments everywhere
 _STEP = timedelta(days=16)
 _TIMES = ("DTSTART", "DTEND", "RECURRENCE-ID", "RDATE", "EXDATE")
@@ -34,6 +37,10 @@ _TIMES = ("DTSTART", "DTEND", "RECURRENCE-ID", "RDATE", "EXDATE")
 
 class _Unreadable(Exception):
     """Why it is not known what a source forbids, for people."""
+
+
+class _TookTooLong(BaseException):
+    """Raised in the thread that looks for events; no library takes it for an error of its own."""
 
 
 def with_sources_read(plan: BackupPlan, now: datetime) -> BackupPlan:
@@ -64,8 +71,41 @@ def read_source(url: str, start: datetime, end: datetime, tz: str) -> Reading:
 
 
 def parse_events(data: bytes, start: datetime, end: datetime, tz: str) -> tuple[tuple[datetime, datetime, str], ...]:
-    """Start, end and title of all events between two moments, in UTC; raises ``_Unreadable`` if in doubt."""
-    icalendar, recurring_ical_events = _libraries()
+    """Start, end and title of all events between two moments, in UTC; raises ``_Unreadable`` if in doubt.
+
+    A rule can be such that the search for its next event has no end (``INTERVAL=0``), or one in millennia (the 30th of
+    February of any day), so it has a thread and a time of its own.
+    """
+    libraries = _libraries()
+    found: list[tuple[tuple[datetime, datetime, str], ...] | Exception] = []
+
+    def read() -> None:
+        try:
+            found.append(_events(libraries, data, start, end, tz))
+        except _TookTooLong:
+            pass
+        except Exception as error:  # raised where it is waited for
+            found.append(error)
+
+    reading = threading.Thread(target=read, name="ical", daemon=True)
+    reading.start()
+    reading.join(_PATIENCE)
+    for _ in range(_TRIES):  # one may come while there is none to take it
+        if not reading.is_alive() or reading.ident is None:
+            break
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(reading.ident), ctypes.py_object(_TookTooLong))
+        reading.join(0.1)
+    if not found:
+        raise _Unreadable(f"its events cannot be found within {_PATIENCE:.0f} s")
+    if isinstance(found[0], Exception):
+        raise found[0]
+    return found[0]
+
+
+def _events(
+    libraries: tuple[Any, Any], data: bytes, start: datetime, end: datetime, tz: str
+) -> tuple[tuple[datetime, datetime, str], ...]:
+    icalendar, recurring_ical_events = libraries
     try:
         calendar = icalendar.Calendar.from_ical(data)
         _check(calendar)

@@ -33,7 +33,7 @@ from airflow_backup_guard.errors import BackupDamaged, BackupGuardError, Invalid
 from airflow_backup_guard.postgres.load_counters import read_counters
 from airflow_backup_guard.repository.base import Repository
 from airflow_backup_guard.repository.codec import EncodingWriter, open_decoded
-from airflow_backup_guard.repository.read import read_whole
+from airflow_backup_guard.repository.read import LARGEST, read_whole
 
 SECONDS = 10.0
 """For how long one entry samples."""
@@ -170,7 +170,7 @@ def _contents(repository: Repository, keys: Iterable[str]) -> dict[str, bytes | 
         try:
             if not key.endswith(PACKED):
                 return key, read_whole(repository, key)
-            with open_decoded(repository, key) as stream:
+            with open_decoded(repository, key, most=LARGEST) as stream:
                 return key, stream.read()
         except ObjectMissing:
             return None

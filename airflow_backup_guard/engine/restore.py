@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from airflow_backup_guard.core.backup import BackupRecord, StoredPart, Tablespace
-from airflow_backup_guard.core.manifest import BackupManifest, parse_manifest
+from airflow_backup_guard.core.manifest import BackupManifest, bound_of, parse_manifest
 from airflow_backup_guard.core.units import Rate, Size
 from airflow_backup_guard.engine import catalog, left_by
 from airflow_backup_guard.engine.archive import CONTROL_FILE, ArchiveReader, Member
@@ -133,6 +133,17 @@ class _Restore:
         self.claims = Target(self.folders, record.backup_id)
 
     def refuse_what_would_harm(self) -> None:
+        archives = sorted(["base", *(str(tablespace.oid) for tablespace in self.record.tablespaces)])
+        segments = [part.name for part in self.record.parts_of("wal")]
+        if (
+            [part.name for part in self.record.parts_of("archive")] != archives
+            or len(self.record.parts_of("manifest")) != 1
+            or len({*archives, *segments}) != len(archives) + len(segments)
+        ):
+            raise BackupDamaged(
+                f"The record of backup {self.record.backup_id} is not that of a whole backup.",
+                remedy="See backup-guard verify, and restore another backup.",
+            )
         if self.unknown_locations:
             raise RestoreRefused(
                 f"The backup has no tablespace at {', '.join(self.unknown_locations)}.",
@@ -353,7 +364,7 @@ class _Restore:
     def _content(self, part: StoredPart) -> Generator[bytes, None, None]:
         """The decoded content of a part; its end is reached only if what is stored is what was written."""
         stored = MeteredReader(self.repository.reader(part.key), self.meter)
-        with DecodedReader(cast("BinaryIO", stored), part.key, self.identities) as content:
+        with DecodedReader(cast("BinaryIO", stored), part.key, self.identities, most=bound_of(part)) as content:
             while chunk := content.read(_CHUNK):
                 yield chunk
             if content.stored_sha256 != part.sha256:

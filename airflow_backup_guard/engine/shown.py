@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,8 +15,7 @@ from airflow_backup_guard.core.report import record_lines
 from airflow_backup_guard.engine import catalog
 from airflow_backup_guard.errors import BackupGuardError, ObjectMissing
 from airflow_backup_guard.repository.base import Repository
-from airflow_backup_guard.repository.codec import open_decoded
-from airflow_backup_guard.repository.read import read_whole
+from airflow_backup_guard.repository.read import read_lines, read_whole
 
 _READERS = 4
 
@@ -44,14 +42,14 @@ def kept_of_copy(repository: Repository, plan_name: str, backup_id: str) -> Kept
         outcome = _outcome(repository, plan_name, backup_id)
     except BackupGuardError as error:
         notes.append(str(error))
-    lines = _telemetry(repository, f"{backup.parts_prefix(plan_name, backup_id)}telemetry/", notes)
+    lines = _telemetry(repository, backup.parts_prefix(plan_name, backup_id), notes)
     return Kept(outcome, receipt, tuple(lines), tuple(notes))
 
 
 def kept_of_command(repository: Repository, plan_name: str, command_id: str) -> Kept:
     """Of a guarded command."""
     notes: list[str] = []
-    lines = _telemetry(repository, f"{command_prefix(plan_name, command_id)}telemetry/", notes)
+    lines = _telemetry(repository, command_prefix(plan_name, command_id), notes)
     try:
         key = receipt_key(plan_name, command_id)
         receipt = backup.load(CommandReceipt, read_whole(repository, key), key)
@@ -87,7 +85,7 @@ def _outcome(repository: Repository, plan_name: str, backup_id: str) -> str:
 
 
 def _telemetry(repository: Repository, prefix: str, notes: list[str]) -> list[dict[str, Any]]:
-    keys = sorted(info.key for info in repository.list(prefix))
+    keys = sorted(info.key for info in repository.list(prefix) if "/telemetry/" in info.key)
     if any(key.endswith(".age") for key in keys):
         notes.append("The backup is encrypted, its telemetry with it: only what its task keeps can be shown here.")
         return []
@@ -99,9 +97,8 @@ def _telemetry(repository: Repository, prefix: str, notes: list[str]) -> list[di
 
 def _piece(repository: Repository, key: str) -> list[dict[str, Any]] | str:
     try:
-        with open_decoded(repository, key) as content:
-            return [json.loads(line) for line in content.read().splitlines()]
+        return read_lines(repository, key)
     except ObjectMissing:
         return []  # removed just now, with its backup
-    except (BackupGuardError, ValueError) as error:
+    except BackupGuardError as error:
         return f"{key} cannot be read: {error}"

@@ -44,7 +44,8 @@ class Telemetry:
         """Add a line unless one was added less than a second ago and nothing changed since; sizes in bytes."""
         if self._last is not None:
             then, *before = self._last
-            if now - then < _SPACING and before == [phase, assessment.level, pace.state]:
+            # A clock that was set back must not silence it until it has caught up.
+            if timedelta(0) <= now - then < _SPACING and before == [phase, assessment.level, pace.state]:
                 return
         self._last = (now, phase, assessment.level, pace.state)
         line: dict[str, Any] = {

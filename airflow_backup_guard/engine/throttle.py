@@ -170,10 +170,10 @@ class LoadMonitor(AbstractContextManager["LoadMonitor"]):
         self._sample = LoadSample.failed(datetime.now(timezone.utc), "not measured yet")
         self._pace = self._accounted = throttle.pace
         self._worst: Assessment | None = None
-        self._accounted_at = self._decided_at = time.monotonic()
+        self._began_at = self._accounted_at = self._decided_at = time.monotonic()
         self._bytes_at_decision = 0
         self._allowed = 0.0
-        self._paused_since: datetime | None = None
+        self._paused_since: float | None = None
         self._phase = Phase.BEFORE
         self.wal_retained: float | None = None
         """Bytes of WAL that the server keeps for nothing but this copy, as far as that is known."""
@@ -206,7 +206,7 @@ class LoadMonitor(AbstractContextManager["LoadMonitor"]):
             after=after,
             seconds_throttled=round(self.seconds[PaceState.THROTTLED], 3),
             seconds_paused=round(self.seconds[PaceState.PAUSED], 3),
-            pauses=tuple(self._pauses),
+            pauses=tuple(replace(pause, seconds=round(pause.seconds, 3)) for pause in self._pauses),
             seconds_at={
                 level.value: round(self._seconds_at[level], 3) for level in LoadLevel if level in self._seconds_at
             },
@@ -289,8 +289,10 @@ class LoadMonitor(AbstractContextManager["LoadMonitor"]):
         if self._pace.state is not PaceState.PAUSED:
             self._paused_since = None
         elif self._paused_since is None:
-            self._paused_since = moment
-        self.exhausted = self._budget.exhausted(moment, self._paused_since, self.wal_retained)
+            self._paused_since = now
+        running = timedelta(seconds=now - self._began_at)
+        paused = None if self._paused_since is None else timedelta(seconds=now - self._paused_since)
+        self.exhausted = self._budget.exhausted(moment, running, paused, self.wal_retained)
         self._decided_at, self._bytes_at_decision, self._allowed, self._worst = now, done, 0.0, None
 
     def _within_bounds(self, now: float, moment: datetime) -> Pace:
@@ -312,8 +314,8 @@ class LoadMonitor(AbstractContextManager["LoadMonitor"]):
         self.seconds[before.state] += seconds
         self._seconds_at[self._level] = self._seconds_at.get(self._level, 0.0) + seconds
         if before.state is PaceState.PAUSED and self._pauses:
-            began_at = self._pauses[-1].began_at
-            self._pauses[-1] = Pause(began_at, (taken_at - began_at) / timedelta(seconds=1), self._pauses[-1].reason)
+            pause = self._pauses[-1]
+            self._pauses[-1] = replace(pause, seconds=pause.seconds + seconds)
         if pace.state is PaceState.PAUSED and before.state is not PaceState.PAUSED:
             self._pauses.append(Pause(taken_at, 0.0, pace.reason))
             # The record and the report shall stay readable; the sum of all pauses is kept beside them.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import Asset
+from airflow.sdk import Asset, AssetAlias
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from airflow_backup_guard.core.backup import BackupRecord
 
 _GROUP = "postgres-backup"
+
+ANY_BACKUP = AssetAlias(_GROUP)
+"""In place of the asset of a plan, as the outlet of a task that learns its plan only when it runs."""
 
 
 def backup_asset(plan: BackupPlan | str) -> Asset:
@@ -40,4 +43,8 @@ def tell_asset(context: Context, plan: BackupPlan, record: BackupRecord) -> None
         "database_size": record.database_size,
         "stored_size": record.stored_size,
     }
-    context["outlet_events"][backup_asset(plan)].extra.update(about)
+    events = context["outlet_events"]
+    if ANY_BACKUP in context["task"].outlets:
+        events[ANY_BACKUP].add(backup_asset(plan), extra=about)
+    else:
+        events[backup_asset(plan)].extra.update(about)

@@ -26,6 +26,7 @@ class PlanLink(BaseOperatorLink):
         """An address within Airflow's UI, whatever its base URL."""
         base = str(conf.get("api", "base_url", fallback="") or "").rstrip("/")
         plan = getattr(operator, "plan", None)
-        page = f"plan?{urlencode({'name': plan.name, 'repository': plan.repository})}" if plan else "backups"
+        named = {key: getattr(plan, key, None) for key in ("name", "repository")}
+        page = f"plan?{urlencode(named)}" if all(named.values()) else "backups"
         # The UI takes what follows its own route for the address of the page in its frame, from the root of the site.
         return f"{base}/plugin/backup-guard{urlsplit(base).path}/backup-guard/{page}"

@@ -12,6 +12,7 @@ from airflow_backup_guard.hooks.links import PlanLink
 
 if TYPE_CHECKING:
     from airflow.sdk import BaseOperatorLink, Context
+    from jinja2 import Environment
 
     from airflow_backup_guard.core import BackupPlan
 
@@ -29,7 +30,8 @@ class ShownTask:
     """Beside an operator, as a base class before Airflow's own: serializes what the task does, and under which plan,
     and has a link to the plan's page.
 
-    There are connection ids in it, and no credentials.
+    There are connection ids in it, and no credentials. Inside of a mapped task group the plan is known once the task
+    runs: ``expand(plan=…)`` takes plans, or what a task returns, each as :meth:`BackupPlan.to_dict` gives it.
     """
 
     backup_step: ClassVar[str] = "other"
@@ -42,8 +44,18 @@ class ShownTask:
         return json.dumps({"step": self.backup_step, "plans": [plan.to_dict() for plan in self.shown_plans()]})
 
     def shown_plans(self) -> Sequence[BackupPlan]:
-        """The plans that this task is about."""
-        return (self.plan,)
+        """The plans that this task is about, as far as the DAG's file tells."""
+        return () if is_mapped(self.plan) else (self.plan,)
+
+    def render_template_fields(self, context: Context, jinja_env: Environment | None = None) -> None:
+        """What Airflow calls before the task runs: from here on a mapped plan is a plan."""
+        super().render_template_fields(context, jinja_env)  # type: ignore[misc]
+        plan: Any = getattr(self, "plan", None)
+        if is_mapped(plan):
+            from airflow_backup_guard.core import BackupPlan
+
+            plan = plan.resolve(context)
+            self.plan = BackupPlan.from_dict(plan) if isinstance(plan, dict) else plan
 
     def keep_plan(self, context: Context) -> None:
         """Tell which plan this instance of a mapped task has: nobody can see that from the DAG."""
@@ -60,6 +72,11 @@ class ShownTask:
         """What Airflow serializes of a task, and ours."""
         fields: frozenset[str] = super().get_serialized_fields() | {FIELD}  # type: ignore[misc]
         return fields
+
+
+def is_mapped(plan: Any) -> bool:
+    """Whether it stands for a plan that is known only when the task runs."""
+    return hasattr(plan, "resolve")
 
 
 def read_shown(text: Any) -> tuple[str, list[dict[str, Any]]] | None:

@@ -11,6 +11,7 @@ from airflow_backup_guard.hooks.backup_guard import BackupGuardHook
 from airflow_backup_guard.hooks.errors import PROBLEM_KEY, told_to_airflow
 from airflow_backup_guard.hooks.metrics import gauge
 from airflow_backup_guard.hooks.notifiers import tell_channels
+from airflow_backup_guard.hooks.runbook import keep_runbook
 from airflow_backup_guard.operators.stoppable import StoppableOperator
 
 if TYPE_CHECKING:
@@ -28,8 +29,9 @@ class RestoreDrillOperator(StoppableOperator):
     :param identity_file: file with the age secret key of an encrypted backup, as ``age-keygen`` writes it
 
     What is looked at is the plan's ``drill``; restore and backup are held against its ``rto`` and ``rpo``. Returns the
-    result as plain values, and stores it beside the backup. Fails if the drill did not pass or could not be tried; the
-    channels of the plan's alerts are told. The worker needs PostgreSQL of the backup's major version, and room.
+    result as plain values, and stores it beside the backup, as well as the plan's recovery runbook. Fails if the drill
+    did not pass or could not be tried; the channels of the plan's alerts are told. The worker needs PostgreSQL of the
+    backup's major version, and room.
     """
 
     template_fields: Sequence[str] = ("backup", "scratch", "identity_file")
@@ -90,7 +92,7 @@ class RestoreDrillOperator(StoppableOperator):
         backup_id = self.backup if isinstance(self.backup, str) else self.backup["backup_id"]
         record = catalog.find(repository, backup_id, self.plan.name)
         give_way()
-        return drill(
+        result = drill(
             self.plan,
             record,
             repository,
@@ -99,6 +101,8 @@ class RestoreDrillOperator(StoppableOperator):
             stop=self._stop,
             on_stage=lambda stage: self.log.info("Stage: %s", stage),
         )
+        keep_runbook(self.plan, repository, self.log)
+        return result
 
     def _gauge(self, result: DrillResult) -> None:
         """``drill.rto_seconds`` only where there is one."""

@@ -38,9 +38,9 @@ class PostgresSnapshotOperator(StoppableOperator):
 
     def teardown(self, task_id: str | None = None) -> SnapshotTeardownOperator:
         """The teardown task of this snapshot: leaves nothing behind of a backup that did not become whole."""
-        task = SnapshotTeardownOperator(
-            task_id=task_id or f"{self.task_id}_teardown", plan=self.plan, snapshot=self.output
-        )
+        # Within a task group Airflow puts the group's name before that of every new task.
+        name = self.task_id.removeprefix(f"{self.task_group.group_id}.") if self.task_group else self.task_id
+        task = SnapshotTeardownOperator(task_id=task_id or f"{name}_teardown", plan=self.plan, snapshot=self.output)
         task.as_teardown(setups=self)
         return task
 

@@ -9,10 +9,12 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from airflow_backup_guard.core.units import Rate, parse_duration
 from airflow_backup_guard.errors import InvalidPlan
-from airflow_backup_guard.hooks.assets import backup_asset, tell_asset
+from airflow_backup_guard.hooks.assets import ANY_BACKUP, backup_asset, tell_asset
 from airflow_backup_guard.hooks.backup_guard import BackupGuardHook
 from airflow_backup_guard.hooks.errors import PROBLEM_KEY, told_to_airflow
 from airflow_backup_guard.hooks.metrics import gauge_protection
+from airflow_backup_guard.hooks.runbook import keep_runbook
+from airflow_backup_guard.hooks.shown import is_mapped
 from airflow_backup_guard.operators.stoppable import StoppableOperator
 
 if TYPE_CHECKING:
@@ -57,7 +59,7 @@ class BackupVerifyOperator(StoppableOperator):
         if level not in _LEVELS:
             raise InvalidPlan("level", level, ", ".join(_LEVELS))
         if level != "stored":
-            self.outlets = [*self.outlets, backup_asset(plan)]
+            self.outlets = [*self.outlets, ANY_BACKUP if is_mapped(plan) else backup_asset(plan)]
         self.backup = backup
         self.level = level
         self.max_age = parse_duration(max_age, "max_age")
@@ -86,6 +88,7 @@ class BackupVerifyOperator(StoppableOperator):
                 on_progress=BytesLog("verifying", self.log.info),
             )
             self._stop.check()
+        keep_runbook(self.plan, repository, self.log)
         gauge_protection(self.plan, repository)
         for found in result.evidence:
             self.log.info("%s: %s, %s", found.level.value, found.status.value, found.detail)

@@ -73,6 +73,7 @@ class BaseBackup:
             for oid, location, size in tablespaces
             if oid is not None
         )
+        self._archives = {"base.tar", *(f"{tablespace.oid}.tar" for tablespace in self.tablespaces)}
         connection.begin_copy(keep_going)
 
     def read(self, timeout: float) -> Message | bool | None:
@@ -84,7 +85,10 @@ class BaseBackup:
         if kind == b"d":
             return Message(MessageKind.DATA, message[1:])
         if kind == b"n":
-            name = bytes(message[1:]).split(b"\0", 1)[0].decode()
+            name = bytes(message[1:]).split(b"\0", 1)[0].decode("utf-8", "backslashreplace")
+            if name not in self._archives:
+                raise SourceUnavailable(f"The base backup stream has an archive {name!r}, which is none of its own.")
+            self._archives.remove(name)  # it becomes a name in the repository, and each of them is there once
             return Message(MessageKind.ARCHIVE, message[:0], name)
         if kind in (b"m", b"p"):
             return Message(MessageKind(kind), message[1:])

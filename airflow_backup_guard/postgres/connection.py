@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import re
 import socket
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from traceback import clear_frames
 from typing import Any
 
 import psycopg
@@ -25,6 +27,9 @@ from airflow_backup_guard.errors import (
 
 STATEMENT_SECONDS = 30
 """How long a question may take the server."""
+
+ANSWER_SECONDS = STATEMENT_SECONDS + 10
+"""How long an answer may take to come. A network may swallow it, and TCP's keepalives see nothing wrong with that."""
 
 _DEFAULTS = {
     "connect_timeout": "10",
@@ -49,6 +54,12 @@ _SESSION_SETTINGS = {
 # The server's own sentences for connections that it refuses: libpq reports no SQLSTATE for those, and psycopg has no
 # way to ask for it (PQsetErrorVerbosity). With another lc_messages only the names in them are as they are here.
 _REFUSALS: tuple[tuple[str, type[BackupGuardError], str], ...] = (
+    (
+        r"certificate verify failed|does not match host ?name|root certificate file|server does not support SSL",
+        SourceUnsuitable,
+        "The server did not prove who it is. Correct host to the name in its certificate, and sslrootcert to the "
+        "authority that gave it; do not lower sslmode=verify-full for it.",
+    ),
     (
         r"password authentication failed|no password supplied|role .* does not exist",
         SourceUnsuitable,
@@ -133,6 +144,31 @@ def cut(pgconn: PGconn) -> None:
         connected.shutdown(socket.SHUT_RDWR)
 
 
+class AnsweringConnection(psycopg.Connection[tuple[Any, ...]]):
+    """A connection that ends when the server takes longer than :data:`ANSWER_SECONDS` for an answer."""
+
+    def wait(self, *arguments: Any, **keywords: Any) -> Any:
+        """What every question waits with."""
+        seconds = ANSWER_SECONDS
+        silent = threading.Event()
+
+        def give_up() -> None:
+            silent.set()
+            cut(self.pgconn)
+
+        timer = threading.Timer(seconds, give_up)
+        timer.daemon = True
+        timer.start()
+        try:
+            return super().wait(*arguments, **keywords)
+        except psycopg.OperationalError as error:
+            if silent.is_set():
+                raise psycopg.OperationalError(f"it has not answered for {seconds} s.") from error
+            raise
+        finally:
+            timer.cancel()
+
+
 @contextmanager
 def connect(dsn: str) -> Iterator[psycopg.Connection[tuple[Any, ...]]]:
     """A connection for short questions: autocommit, statements limited to ``STATEMENT_SECONDS``.
@@ -140,7 +176,7 @@ def connect(dsn: str) -> Iterator[psycopg.Connection[tuple[Any, ...]]]:
     Raises :class:`SourceUnavailable`, :class:`SourceBusy` or :class:`SourceUnsuitable`, also for errors inside of it.
     """
     with translated(dsn):
-        connection = psycopg.Connection.connect(conninfo(dsn), autocommit=True)
+        connection = AnsweringConnection.connect(conninfo(dsn), autocommit=True)
         try:
             connection.execute(f"SET statement_timeout = '{STATEMENT_SECONDS:d}s'")
             yield connection
@@ -154,6 +190,9 @@ def translated(dsn: str) -> Iterator[None]:
     try:
         yield
     except psycopg.Error as error:
+        if isinstance(error, psycopg.errors.ConnectionTimeout):
+            # Its frames hold the socket open, and with it a session in the server, as long as somebody holds the error.
+            clear_frames(error.__traceback__)
         raise translate(dsn, error) from error
 
 

@@ -10,6 +10,7 @@ import os
 import select
 import socket
 import struct
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeAlias
@@ -18,6 +19,7 @@ import psycopg
 from psycopg.pq import ExecStatus
 
 from airflow_backup_guard.errors import BackupGuardError, SourceBusy, SourceUnavailable, SourceUnsuitable
+from airflow_backup_guard.postgres import connection
 from airflow_backup_guard.postgres.connection import conninfo, cut, describe, session_options, translated
 
 Row: TypeAlias = "tuple[str | None, ...]"
@@ -42,6 +44,11 @@ class ReplicationConnection:
         self._pgconn.nonblocking = 1
         self._poll = select.poll()
         self._poll.register(self._pgconn.socket, select.POLLIN)
+
+    @property
+    def pid(self) -> int:
+        """Process id of its walsender."""
+        return self._connection.info.backend_pid
 
     def close(self) -> None:
         """End the session. Idempotent."""
@@ -70,10 +77,17 @@ class ReplicationConnection:
                 connected.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, max(needed, min(permitted, _READ_AHEAD)))
 
     def query(self, command: str, keep_going: KeepGoing) -> list[Row]:
-        """Run a replication command that answers with one result set."""
+        """Run a replication command that answers with one result set, at once."""
+        until = time.monotonic() + connection.ANSWER_SECONDS
+
+        def not_too_long() -> None:
+            keep_going()
+            if time.monotonic() > until:
+                raise self._broken(f"it has not answered {command} for {connection.ANSWER_SECONDS} s.")
+
         self.send(command)
-        rows = self.result(keep_going)
-        while self._next_result(keep_going) is not None:
+        rows = self.result(not_too_long)
+        while self._next_result(not_too_long) is not None:
             pass
         return rows
 

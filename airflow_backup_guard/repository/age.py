@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import ModuleType
 from typing import Any
 
 from airflow_backup_guard.errors import ExtraMissing, InvalidPlan, RestoreRefused
 
 _QUEUED = 1 << 20
+_LONGEST_HEADER = 1 << 16  # that of some 400 recipients; the time that it takes to read grows with its square
+_HEADER_END = b"\n---"
 
 
 class AgeFilter:
@@ -87,7 +89,8 @@ class AgeFilter:
         try:
             convert(self, self)
         except BaseException as error:
-            self._error = error
+            # A panic of Rust is no Exception, and would pass for a wish to end the process.
+            self._error = error if isinstance(error, Exception) else ValueError(f"{type(error).__name__}: {error}")
         finally:
             with self._changed:
                 self._done = True
@@ -138,6 +141,19 @@ def decryption(identities: Sequence[str], what: str) -> AgeFilter:
             ) from error
 
     return AgeFilter(convert)
+
+
+def header_bounded(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """The same bytes; raises ``ValueError`` if the header of what is encrypted does not end soon."""
+    header = b""
+    for chunk in chunks:
+        header += chunk
+        if _HEADER_END in header[:_LONGEST_HEADER]:
+            break
+        if len(header) >= _LONGEST_HEADER:
+            raise ValueError("the header of what is encrypted does not end")
+    yield header
+    yield from chunks
 
 
 def _key(age: ModuleType, kind: Any, text: str, field: str, form: str, shown: str) -> Any:

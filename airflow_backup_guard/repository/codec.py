@@ -11,7 +11,7 @@ from typing import BinaryIO
 import zstandard
 
 from airflow_backup_guard.errors import BackupDamaged, BackupGuardError, InvalidPlan
-from airflow_backup_guard.repository.age import AgeFilter, decryption, encryption
+from airflow_backup_guard.repository.age import AgeFilter, decryption, encryption, header_bounded
 from airflow_backup_guard.repository.base import ObjectWriter, Repository, StoredObject
 from airflow_backup_guard.repository.frames import decompressed
 
@@ -112,11 +112,13 @@ class DecodedReader(io.BufferedIOBase):
 
     ``stored_size`` and ``stored_sha256`` tell of the stored bytes read so far: at the end, of the whole
     object, so that it is read once to be both decoded and compared with its record. Raises
-    :class:`BackupDamaged` where it is cut short, altered or followed by anything else.
+    :class:`BackupDamaged` where it is cut short, altered, followed by anything else, or holds more than ``most``
+    bytes: a few stored ones can stand for any number.
     """
 
-    def __init__(self, stored: BinaryIO, key: str, identities: Sequence[str] = ()) -> None:
+    def __init__(self, stored: BinaryIO, key: str, identities: Sequence[str] = (), *, most: int | None = None) -> None:
         super().__init__()
+        self._left = most
         self.stored_size = 0
         self._key = key
         self._stored = stored
@@ -172,7 +174,12 @@ class DecodedReader(io.BufferedIOBase):
         if self._failure is not None:
             raise self._failure  # or else the next read would look like the end
         try:
-            return next(self._content, None)
+            content = next(self._content, None)
+            if content is not None and self._left is not None:
+                self._left -= len(content)
+                if self._left < 0:
+                    raise ValueError("it holds more than was written")
+            return content
         except BaseException as error:
             self._failure = error
             if isinstance(error, (BackupGuardError, MemoryError)) or not isinstance(error, Exception):
@@ -191,17 +198,19 @@ class DecodedReader(io.BufferedIOBase):
 
     def _decrypted(self) -> Iterator[bytes]:
         self._age = age = decryption(self._identities, self._key)
-        for chunk in self._stored_chunks():
+        for chunk in header_bounded(self._stored_chunks()):
             yield age.feed(chunk)
         yield age.finish()
 
 
-def open_decoded(repository: Repository, key: str, identities: Sequence[str] = ()) -> DecodedReader:
-    """Open the object ``key``, which ends in ``.zst`` or ``.zst.age``, to read its raw bytes.
+def open_decoded(
+    repository: Repository, key: str, identities: Sequence[str] = (), *, most: int | None = None
+) -> DecodedReader:
+    """Open the object ``key``, which ends in ``.zst`` or ``.zst.age``, to read its raw bytes, ``most`` of them.
 
     ``identities`` are age secret keys (``AGE-SECRET-KEY-1…``). Raises :class:`ObjectMissing`, and
     :class:`InvalidPlan` for another ending. Missing identities or the missing extra ``age`` show at the first read.
     """
     if not key.endswith((".zst", ".zst.age")):
         raise InvalidPlan("key", key, "an object whose name ends in .zst or .zst.age")
-    return DecodedReader(repository.reader(key), key, identities)
+    return DecodedReader(repository.reader(key), key, identities, most=most)

@@ -14,6 +14,8 @@ _MAGIC = b"\x28\xb5\x2f\xfd"
 _DICTIONARY_ID_SIZE = (0, 1, 2, 4)
 _CONTENT_SIZE_SIZE = (0, 2, 4, 8)
 _RAW, _RUN, _COMPRESSED = range(3)
+_LARGEST_WINDOW = 8 << 20
+"""Memory that a frame may ask for: what zstd's levels up to 19, the highest of ours, take at most."""
 
 
 def decompressed(chunks: Iterator[bytes]) -> Iterator[bytes]:
@@ -23,7 +25,7 @@ def decompressed(chunks: Iterator[bytes]) -> Iterator[bytes]:
     followed by anything else; every chunk has been taken when it ends well.
     """
     source = _Source(chunks)
-    context = zstandard.ZstdDecompressor()
+    context = zstandard.ZstdDecompressor(max_window_size=_LARGEST_WINDOW)
     source.expect_more()
     while not source.at_end():
         decoder = context.decompressobj()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Collection, Iterator, Mapping
 from typing import NoReturn
 
@@ -40,6 +41,13 @@ _UNREACHABLE: _Meaning = (
     RepositoryUnavailable,
     "cannot be reached",
     "Check the endpoint, the network and the service's health, then try again.",
+)
+
+_UNTRUSTED: _Meaning = (
+    RepositoryDenied,
+    "was asked of a server that did not prove who it is",
+    "Correct the endpoint to the name in its certificate, and name the authority that gave it in AWS_CA_BUNDLE, or as "
+    "verify in the connection's extra; do not turn the check off.",
 )
 
 _CODES: dict[str, _Meaning] = {
@@ -115,7 +123,9 @@ def s3_errors_explained(what: str, *, passed: Collection[str] = ()) -> Iterator[
         kind, fact, remedy = _WITHOUT_CREDENTIALS
         raise kind(f"{what} {fact} ({error}).", remedy=remedy) from error
     except exceptions.BotoCoreError as error:
-        kind, fact, remedy = _UNREACHABLE
+        # Other faults of TLS pass: a connection that was cut while it began is one.
+        untrusted = isinstance(error, exceptions.SSLError) and re.search("certificate|hostname", str(error), re.I)
+        kind, fact, remedy = _UNTRUSTED if untrusted else _UNREACHABLE
         raise kind(f"{what} {fact} ({error}).", remedy=remedy) from error
 
 

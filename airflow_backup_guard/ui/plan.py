@@ -9,8 +9,9 @@ from fastapi import APIRouter, HTTPException, Query
 from fastapi.responses import Response
 
 from airflow_backup_guard.core import BackupPlan, backup
-from airflow_backup_guard.core.audit.html import html, style_digest
+from airflow_backup_guard.core.audit.html import html
 from airflow_backup_guard.core.picture import telemetry_svg
+from airflow_backup_guard.core.printed import style_digest
 from airflow_backup_guard.engine import catalog, plan_details
 from airflow_backup_guard.engine.audit import stored_audit
 from airflow_backup_guard.errors import BackupGuardError, RepositoryDenied

@@ -29,7 +29,7 @@ _STEPS = {name: getattr(module, name).backup_step for module in (operators, sens
 @dataclass(frozen=True)
 class PlanTask:
     """A task of ours: the step that it is, and its plans, each as plain values. Each instance of one that is mapped
-    (``expand``) has a plan of its own."""
+    (``expand``), or in a mapped group, has a plan of its own."""
 
     dag_id: str
     task_id: str
@@ -140,7 +140,7 @@ def _tasks(dag_id: str, data: dict[str, Any]) -> Iterable[PlanTask]:
         shown = read_shown(task.get(FIELD))
         if shown is not None:
             step, plans = shown
-            yield PlanTask(dag_id, str(task["task_id"]), step, tuple(plans))
+            yield PlanTask(dag_id, str(task["task_id"]), step, tuple(plans), mapped=not plans)
         elif task.get("_is_mapped") and str(task.get("_task_module")).startswith("airflow_backup_guard."):
             step = _STEPS.get(str(task.get("task_type")), "other")
             yield PlanTask(dag_id, str(task["task_id"]), step, tuple(_mapped_plans(task)), mapped=True)

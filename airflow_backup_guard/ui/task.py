@@ -22,7 +22,7 @@ _NO_PICTURE = "This task of Backup Guard has no picture of its own: its log says
 
 def read_map_index(text: str) -> int:
     """Airflow leaves the placeholder as it is for a task that is not mapped."""
-    return int(text) if text.isdecimal() else -1
+    return int(text) if text.isdecimal() and len(text) < 10 else -1
 
 
 @router.get("/task", dependencies=[may_read_task])

@@ -6,28 +6,30 @@ import json
 import os
 import shlex
 import shutil
-import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from airflow_backup_guard.postgres.account import account_for
 from airflow_backup_guard.postgres.server import LocalServer
 from tests.acceptance.people import ACCOUNTS
+from tests.acceptance.planted import planted
+from tests.acceptance.processes import end, free_ports, running
 from tests.acceptance.shown import Shown, s3_with_a_backup
 from tests.webhook import Webhook
 
 TOP = Path(__file__).resolve().parents[2]
-START_SECONDS = 300  # it takes 20 on a machine that has nothing else to do
-RUN_SECONDS = 120
+START_SECONDS = 300
+RUN_SECONDS = 300
 PASSWORD = "for-acceptance-tests"  # Airflow masks it in every log, so it must not be a word of ours
 
 
@@ -41,23 +43,6 @@ def scrubbed_environment(home: Path) -> dict[str, str]:
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
     }
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on now."""
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
-        return [opened.getsockname()[1] for opened in sockets]
-
-
-def end(process: subprocess.Popen[bytes]) -> None:
-    """End a process and all that it started."""
-    for sent in (signal.SIGTERM, signal.SIGKILL):
-        try:
-            os.killpg(process.pid, sent)
-            process.wait(20)
-        except (ProcessLookupError, subprocess.TimeoutExpired):
-            continue
 
 
 class Metrics(AbstractContextManager["Metrics"]):
@@ -107,7 +92,7 @@ class Airflow:
         self.repository = repository
         self.staging = repository.with_name("staging")
         self._log = log
-        self._client = httpx.Client(base_url=url, timeout=10)
+        self._client = httpx.Client(base_url=url, timeout=60)
 
     def ready(self) -> bool:
         """True once every part is healthy; then the session is logged in."""
@@ -261,48 +246,50 @@ def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Airflow]:
     api, worker_logs, triggerer_logs = free_ports(3)
     settings = {"fsync": "off", "checkpoint_timeout": "30s"}
     with LocalServer.create(major=18, settings=settings) as server, Metrics() as metrics, Webhook() as webhook:
+        # Drills restore there, as other tests do elsewhere at the same time.
+        temporary = server.data_directory.with_name("temporary")
+        temporary.mkdir()
+        account_for(server.data_directory).own(temporary)
         server.sql(f"CREATE ROLE guard LOGIN REPLICATION PASSWORD '{PASSWORD}' IN ROLE pg_monitor")
+        server.sql(f"CREATE ROLE looker LOGIN PASSWORD '{PASSWORD}' IN ROLE pg_monitor")
         server.sql("CREATE TABLE filler AS SELECT n, repeat('x', 500) FROM generate_series(1, 60000) n")
         dump = shlex.join(
             [str(server.binaries / "pg_dump"), f"--dbname={server.dsn()}", f"--file={home}/shop.dump", "--verbose"]
         )
         environment = {
             **scrubbed_environment(home),
+            "TMPDIR": str(temporary),
             "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
+            "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "120",
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
             "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{api}/execution/",
             "AIRFLOW__API__HOST": "127.0.0.1",
             "AIRFLOW__API__PORT": str(api),
             "AIRFLOW__API__BASE_URL": f"http://127.0.0.1:{api}",
             "AIRFLOW__API__WORKERS": "1",
+            # A supervisor that misses the end of its task sleeps until its next heartbeat: 5 s without this.
+            "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
+            "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.25",
             "AIRFLOW__METRICS__STATSD_ON": "True",
             "AIRFLOW__METRICS__STATSD_HOST": "127.0.0.1",
             "AIRFLOW__METRICS__STATSD_PORT": str(metrics.port),
             "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(worker_logs),
             "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(triggerer_logs),
             "AIRFLOW_CONN_SHOP_PRIMARY": f"postgres://guard:{PASSWORD}@127.0.0.1:{server.port}/postgres",
+            "AIRFLOW_CONN_ORDERS_PRIMARY": f"postgres://guard:{PASSWORD}@127.0.0.1:{server.port}/postgres",
+            "AIRFLOW_CONN_PAYMENTS_PRIMARY": f"postgres://looker:{PASSWORD}@127.0.0.1:{server.port}/postgres",
+            "AIRFLOW_CONN_SEARCH_PRIMARY": f"postgres://looker:{PASSWORD}@127.0.0.1:{server.port}/postgres",
             "AIRFLOW_CONN_WRONG_PASSWORD": f"postgres://guard:wrong@127.0.0.1:{server.port}/postgres",
             "AIRFLOW_CONN_WEBHOOK": webhook.connection,
+            **planted(home, server.port, webhook.connection),
             "SHOP_BACKUP_REPOSITORY": repository.as_uri(),
             "SHOP_STAGING": str(home / "staging"),
             "SHOP_OFF_PEAK": "daily 00:00-24:00",
             "SHOP_QUIET_FOR": "2s",
             "SHOP_BACKUP_COMMAND": shlex.join(["sh", "-c", f"{dump} && echo it is in {home}/shop.dump"]),
         }
-        log = home / "standalone.log"
-        with log.open("w") as output:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "airflow", "standalone"],
-                env=environment,
-                cwd=home,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-        try:
-            running = Airflow(f"http://127.0.0.1:{api}", server, repository, log, metrics, webhook, environment)
-            running.wait_until(running.ready, "a healthy Airflow", START_SECONDS)
-            yield running
-        finally:
-            end(process)
+        log = home / "airflow.log"
+        with running(home, environment, log) as complete:
+            everything = Airflow(f"http://127.0.0.1:{api}", server, repository, log, metrics, webhook, complete)
+            everything.wait_until(everything.ready, "a healthy Airflow", START_SECONDS)
+            yield everything

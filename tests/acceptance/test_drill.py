@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 
 from airflow_backup_guard.engine import catalog
@@ -25,7 +24,8 @@ def test_a_run_drills_the_newest_backup(airflow: Airflow) -> None:
         lambda: airflow.metrics.values.get("airflow.backup_guard.shop.drill.passed") == 1, "the metric of the drill"
     )
     assert "pg_amcheck found" in airflow.log(run, "drill")
-    assert not list(Path(tempfile.gettempdir()).glob("backup-guard-drills-*/drill-*"))
+    (scratch,) = Path(airflow.environment["TMPDIR"]).glob("backup-guard-drills-*")
+    assert not list(scratch.glob("drill-*"))
     repository = open_repository(airflow.repository.as_uri())
     repository.delete(f"records/shop/{record.backup_id}.json")
     for folder in ("verifications", "drills"):

@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Iterable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -19,41 +20,47 @@ from tests.acceptance.conftest import TOP, Airflow, scrubbed_environment
 EXAMPLE = TOP / "dags" / "off_peak_schedule.py"
 PAGE = TOP / "docs" / "timetable.md"
 
-# Write each DAG of a file as Airflow's database would have it.
+# Write each DAG of each file as Airflow's database would have it.
 STORE = """
 import json, sys
 from airflow.dag_processing.dagbag import DagBag
 from airflow.serialization.serialized_objects import DagSerialization
-bag = DagBag(sys.argv[1])
-assert not bag.import_errors, bag.import_errors
-print(json.dumps([DagSerialization.to_dict(dag) for _, dag in sorted(bag.dags.items())]))
+stored = []
+for file in sys.argv[1:]:
+    bag = DagBag(file)
+    assert not bag.import_errors, bag.import_errors
+    stored.append([DagSerialization.to_dict(dag) for _, dag in sorted(bag.dags.items())])
+print(json.dumps(stored))
 """
-# Read one back in a process that has no DAG file, and ask for its runs as the scheduler and a backfill do.
+# Read each back in a process that has no DAG file, and ask for its runs as the scheduler and a backfill do.
 RUNS = """
 import json, logging, sys
 import pendulum
 logging.disable()
 from airflow.serialization.serialized_objects import DagSerialization
 assert "airflow_backup_guard.timetables" not in sys.modules
-stored, begin, end = json.load(sys.stdin)
-dag = DagSerialization.from_dict(stored)
-again = DagSerialization.from_dict(json.loads(json.dumps(DagSerialization.to_dict(dag))))
-assert again.timetable == dag.timetable and hash(again.timetable) == hash(dag.timetable)
-info, planned = None, []
-while info := dag.next_dagrun_info(last_automated_run_info=info):
-    assert info.data_interval == (info.run_after, info.run_after) and info.logical_date == info.run_after
-    planned.append(info.run_after.isoformat())
-filled = dag.iter_dagrun_infos_between(pendulum.parse(begin), pendulum.parse(end))
-table = dag.timetable
-run_after = pendulum.datetime(2026, 6, 1, 12)
-print(json.dumps({
-    "planned": planned,
-    "filled": [info.run_after.isoformat() for info in filled],
-    "summary": table.summary,
-    "description": table.description,
-    "type": table.type_name,
-    "manual": [moment.isoformat() for moment in table.infer_manual_data_interval(run_after=run_after)],
-}))
+dags, begin, end = json.load(sys.stdin)
+seen = []
+for stored in dags:
+    dag = DagSerialization.from_dict(stored)
+    again = DagSerialization.from_dict(json.loads(json.dumps(DagSerialization.to_dict(dag))))
+    assert again.timetable == dag.timetable and hash(again.timetable) == hash(dag.timetable)
+    info, planned = None, []
+    while info := dag.next_dagrun_info(last_automated_run_info=info):
+        assert info.data_interval == (info.run_after, info.run_after) and info.logical_date == info.run_after
+        planned.append(info.run_after.isoformat())
+    filled = dag.iter_dagrun_infos_between(pendulum.parse(begin), pendulum.parse(end))
+    table = dag.timetable
+    run_after = pendulum.datetime(2026, 6, 1, 12)
+    seen.append({
+        "planned": planned,
+        "filled": [info.run_after.isoformat() for info in filled],
+        "summary": table.summary,
+        "description": table.description,
+        "type": table.type_name,
+        "manual": [moment.isoformat() for moment in table.infer_manual_data_interval(run_after=run_after)],
+    })
+print(json.dumps(seen))
 """
 DAG_FILE = """
 import pendulum
@@ -71,6 +78,15 @@ dag = DAG(
     catchup=True,
 )
 """
+# Windows, time zone, schedule, runs of a day.
+YEARS = (
+    ("Mon-Fri 01:00-05:00; Sat,Sun 22:00-08:00", "America/Los_Angeles", "OffPeakTimetable(plan)", 1),
+    ("daily 01:30-03:30", "Europe/Berlin", "OffPeakTimetable(plan, runs_per_window=3, spread='100%')", 3),
+    ("daily 23:00-02:15", "Australia/Lord_Howe", "OffPeakTimetable(calendar)", 1),
+    ("daily 00:00-24:00", "Antarctica/Troll", "OffPeakTimetable(plan)", 1),
+)
+MANY = "; ".join(f"{day} 0{hour}:00-0{hour}:30" for hour, day in enumerate(("Mon", "Tue", "Wed", "Thu", "Fri")))
+BEGIN, END = "2024-03-01T00:00:00Z", "2024-12-01T00:00:00Z"
 
 
 def python(code: str, home: Path, *arguments: str, given: str = "") -> str:
@@ -81,33 +97,34 @@ def python(code: str, home: Path, *arguments: str, given: str = "") -> str:
     return done.stdout
 
 
-def stored(file: Path, home: Path) -> list[dict[str, Any]]:
-    """The DAGs of a file in their stored form."""
-    found: list[dict[str, Any]] = json.loads(python(STORE, home, str(file)).splitlines()[-1])
+def stored(files: Iterable[Path], home: Path) -> list[list[dict[str, Any]]]:
+    """The DAGs of each file in their stored form; one process, as Airflow takes seconds to be imported."""
+    found: list[list[dict[str, Any]]] = json.loads(python(STORE, home, *map(str, files)).splitlines()[-1])
     return found
 
 
-@pytest.mark.parametrize(
-    ("windows", "tz", "schedule", "runs_of_a_day"),
-    [
-        ("Mon-Fri 01:00-05:00; Sat,Sun 22:00-08:00", "America/Los_Angeles", "OffPeakTimetable(plan)", 1),
-        ("daily 01:30-03:30", "Europe/Berlin", "OffPeakTimetable(plan, runs_per_window=3, spread='100%')", 3),
-        ("daily 23:00-02:15", "Australia/Lord_Howe", "OffPeakTimetable(calendar)", 1),
-        ("daily 00:00-24:00", "Antarctica/Troll", "OffPeakTimetable(plan)", 1),
-    ],
-)
-def test_years_of_runs_are_all_within_windows(
-    windows: str, tz: str, schedule: str, runs_of_a_day: int, tmp_path: Path
-) -> None:
-    """As the scheduler asks for them, one after the other, from a DAG it knows in its stored form only."""
-    file = tmp_path / "scheduled.py"
-    file.write_text(DAG_FILE.format(windows=windows, tz=tz, schedule=schedule))
-    (dag,) = stored(file, tmp_path)
-    begin, end = "2024-03-01T00:00:00Z", "2024-12-01T00:00:00Z"
-    seen = json.loads(python(RUNS, tmp_path, given=json.dumps([dag, begin, end])).splitlines()[-1])
+@pytest.fixture(scope="module")
+def seen(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """What the scheduler sees of each of YEARS, and of MANY windows last."""
+    home = tmp_path_factory.mktemp("years")
+    many = (MANY, "Europe/Berlin", "OffPeakTimetable(plan, key='x' * 2000)", 1)
+    files = []
+    for number, (windows, tz, schedule, _) in enumerate([*YEARS, many]):
+        files.append(home / f"scheduled_{number}.py")
+        files[-1].write_text(DAG_FILE.format(windows=windows, tz=tz, schedule=schedule))
+    dags = [dag for (dag,) in stored(files, home)]
+    answer: list[dict[str, Any]] = json.loads(
+        python(RUNS, home, given=json.dumps([dags, BEGIN, END])).splitlines()[-1],
+    )
+    return answer
 
+
+@pytest.mark.parametrize("number", range(len(YEARS)), ids=lambda number: YEARS[number][1])
+def test_years_of_runs_are_all_within_windows(number: int, seen: list[dict[str, Any]]) -> None:
+    """As the scheduler asks for them, one after the other, from a DAG it knows in its stored form only."""
+    windows, tz, _, runs_of_a_day = YEARS[number]
     calendar = OffPeakCalendar.parse(windows, tz=tz)
-    planned = [pendulum.parse(moment) for moment in seen["planned"]]
+    planned = [pendulum.parse(moment) for moment in seen[number]["planned"]]
     assert all(calendar.contains(moment) for moment in planned)
     first, last = pendulum.datetime(2024, 1, 1, tz=tz), pendulum.datetime(2027, 1, 1, tz=tz)
     days = (last - first).days
@@ -118,30 +135,23 @@ def test_years_of_runs_are_all_within_windows(
     assert planned[-1] <= last
     offsets = {moment.in_timezone(tz).utcoffset() for moment in planned}
     assert len(offsets) == 2  # summer and winter are both there
-    assert seen["filled"] == [moment for moment in seen["planned"] if begin <= moment <= end]
+    assert seen[number]["filled"] == [moment for moment in seen[number]["planned"] if BEGIN <= moment <= END]
 
 
-def test_what_airflow_is_told(tmp_path: Path) -> None:
+def test_what_airflow_is_told(seen: list[dict[str, Any]]) -> None:
     """The texts of the column "Schedule", shortened where they are long, and the moment of a run by hand."""
-    file = tmp_path / "scheduled.py"
-    many = "; ".join(f"{day} 0{hour}:00-0{hour}:30" for hour, day in enumerate(("Mon", "Tue", "Wed", "Thu", "Fri")))
-    file.write_text(
-        DAG_FILE.format(windows=many, tz="Europe/Berlin", schedule="OffPeakTimetable(plan, key='x' * 2000)")
-    )
-    (dag,) = stored(file, tmp_path)
-    span = ["2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z"]
-    seen = json.loads(python(RUNS, tmp_path, given=json.dumps([dag, *span])).splitlines()[-1])
-    assert seen["summary"] == f"off-peak: {many[:79]}… (Europe/Berlin)"
-    assert seen["description"].startswith("Once in each off-peak window, when ")
-    assert seen["description"].endswith(f": {many} (Europe/Berlin)")
-    assert len(seen["description"]) <= 1000
-    assert seen["type"] == "airflow_backup_guard.timetables.off_peak.OffPeakTimetable"
-    assert seen["manual"] == ["2026-06-01T12:00:00+00:00"] * 2
+    told = seen[-1]
+    assert told["summary"] == f"off-peak: {MANY[:79]}… (Europe/Berlin)"
+    assert told["description"].startswith("Once in each off-peak window, when ")
+    assert told["description"].endswith(f": {MANY} (Europe/Berlin)")
+    assert len(told["description"]) <= 1000
+    assert told["type"] == "airflow_backup_guard.timetables.off_peak.OffPeakTimetable"
+    assert told["manual"] == ["2026-06-01T12:00:00+00:00"] * 2
 
 
 def test_the_stored_form_does_not_change_by_itself(tmp_path: Path) -> None:
-    """Airflow makes a new version of a DAG whenever it does."""
-    first, second = stored(EXAMPLE, tmp_path), stored(EXAMPLE, tmp_path)
+    """Airflow makes a new version of a DAG whenever it does; each form is of a process of its own."""
+    (first,), (second,) = stored([EXAMPLE], tmp_path), stored([EXAMPLE], tmp_path)
     timetables = [[dag["dag"]["timetable"] for dag in dags] for dags in (first, second)]
     assert timetables[0] == timetables[1]
     assert "airflow_backup_guard" in json.dumps(timetables)
@@ -153,17 +163,18 @@ def test_a_schedule_without_any_run_is_an_import_error(tmp_path: Path) -> None:
     asked = "OffPeakTimetable(plan, min_window='5h')"
     file.write_text(DAG_FILE.format(windows="daily 01:00-05:00", tz="UTC", schedule=asked))
     with pytest.raises(AssertionError, match="min_window: '5h' is not valid"):
-        stored(file, tmp_path)
+        stored([file], tmp_path)
 
 
 def test_the_examples_of_the_page_work(tmp_path: Path) -> None:
     """Each snippet is a schedule of its own, after the names that the page's first one makes."""
     snippets = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
     assert len(snippets) >= 3
+    files = []
     for number, snippet in enumerate(snippets[1:]):
-        file = tmp_path / f"snippet_{number}.py"
-        file.write_text(snippets[0] + snippet)
-        assert stored(file, tmp_path)
+        files.append(tmp_path / f"snippet_{number}.py")
+        files[-1].write_text(snippets[0] + snippet)
+    assert all(stored(files, tmp_path))
 
 
 def test_the_scheduler_creates_the_run_of_the_open_window(airflow: Airflow) -> None:

@@ -23,13 +23,17 @@ from airflow_backup_guard.core import (
     LoadLimits,
     OffPeakCalendar,
     RetentionPolicy,
+    backup,
 )
 from airflow_backup_guard.core.alerts import test_alert as alert_of_a_test
 from airflow_backup_guard.core.audit.values import Change, Verdict
+from airflow_backup_guard.core.backup import BackupRecord
+from airflow_backup_guard.core.drill import DrillResult, drill_key
 from airflow_backup_guard.engine.alerting import AlertSender
 from airflow_backup_guard.engine.audit import Audited, Subject, audit, chain
 from airflow_backup_guard.engine.copy import copy
 from airflow_backup_guard.engine.drill import drill
+from airflow_backup_guard.engine.runbook import keep_runbook
 from airflow_backup_guard.engine.snapshot import take_snapshot
 from airflow_backup_guard.engine.stop import Stop
 from airflow_backup_guard.engine.verify import verify
@@ -135,6 +139,7 @@ def test_a_bad_set_up_fails_each_right_check_and_passes_after_the_remedies(
     options: dict[str, Any] = {"stop": Stop(), "baseline_seconds": BASELINE_SECONDS, "outside_window": True}
     record = copy(bad, snapshot, server.dsn(), repository, **options)
     verify(record, repository, identities=[str(identity)])
+    assert keep_runbook(repository, bad.name, bad).good
     began = datetime.now(timezone.utc)
     first = audited(bad, repository, server.dsn())
     assert open_checks(first) == dict.fromkeys(("BG001", "BG005", "BG008", "BG011", "BG020"), Verdict.FAIL)
@@ -150,6 +155,7 @@ def test_a_bad_set_up_fails_each_right_check_and_passes_after_the_remedies(
     record = back_up(good, role_dsn(server), repository)
     verify(record, repository, identities=[str(identity)])
     assert drill(good, record, repository, identities=[str(identity)]).passed
+    assert keep_runbook(repository, good.name, good).good
     with AlertSender(good, repository) as sender:
         sender.send(alert_of_a_test(good.name, good.alerts.channels, "a test", datetime.now(timezone.utc)))
     tomorrow = datetime.now(timezone.utc).date() + timedelta(days=1)
@@ -195,6 +201,29 @@ def test_what_cannot_be_read_is_unknown_and_the_rest_is_audited(
     assert {check for check, verdict in open_checks(other).items() if verdict is Verdict.FAIL} == {"BG009"}
     assert "not mounted" in other.problem and not other.good and not other.key
     assert fine.key == "audits/shop/000005.json"
+
+
+def test_a_proof_is_of_the_keys_of_now(tmp_path: Path) -> None:
+    """That somebody had the key of an earlier recipient proves nothing of backups that are encrypted to another."""
+    plan = plan_for(tmp_path / "backups")
+    repository = open_repository(plan.repository)
+    now = datetime.now(timezone.utc)
+
+    def verdict() -> Verdict:
+        made = audited(plan, repository, None)
+        return next(one.verdict for one in made.audit.findings if one.check == "BG026")
+
+    def drilled(record: BackupRecord) -> None:
+        result = DrillResult(1, "shop", record.backup_id, now, now, "PostgreSQL 18", (), 1.0, 1.0, (), True)
+        repository.put(drill_key("shop", record.backup_id), backup.dump(result))
+
+    drilled(store_backup(repository, now - timedelta(days=2), recipients=["age1before", "age1other"]))
+    drilled(store_backup(repository, now - timedelta(days=1), recipients=["age1other", "age1before"]))
+    assert verdict() is Verdict.PASS
+    newest = store_backup(repository, now, recipients=["age1now"])
+    assert verdict() is Verdict.FAIL
+    drilled(newest)
+    assert verdict() is Verdict.PASS
 
 
 def test_a_bucket_that_may_not_be_asked_is_unknown(s3: tuple[Any, str], tmp_path: Path) -> None:

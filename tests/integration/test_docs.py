@@ -20,6 +20,7 @@ import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
+from airflow_backup_guard.cli.settings import tomllib
 from airflow_backup_guard.core import BackupPlan, DrillPolicy, RetentionPolicy
 from airflow_backup_guard.core.alert_catalogue import CATALOGUE
 from airflow_backup_guard.core.backup import FORMAT, BackupRecord, dump_plain, load_plain
@@ -31,13 +32,65 @@ from airflow_backup_guard.engine.verify import verify
 from airflow_backup_guard.postgres.account import account_for, everything_in
 from airflow_backup_guard.postgres.server import LocalServer
 from airflow_backup_guard.repository import open_repository
+from airflow_backup_guard.repository.read import read_whole
 from tests.integration.guarded import back_up, plan_for
 from tests.stored import store_backup
 
 TOP = Path(__file__).resolve().parents[2]
-PAGES = [TOP / "README.md", TOP / "CONTRIBUTING.md", TOP / "CHANGELOG.md", *sorted((TOP / "docs").rglob("*.md"))]
+PAGES = [
+    *(TOP / f"{name}.md" for name in ("README", "CONTRIBUTING", "CHANGELOG", "SECURITY")),
+    *sorted((TOP / "docs").rglob("*.md")),
+]
 EXAMPLE = TOP / "dags" / "guarded_base_backup.py"
 S3_ACCESS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}
+# Which test runs the blocks of a page, and by what it names the page.
+_HERE = "alerts audit command dag drill fleet format is-it-a-backup restore retention throttle"
+_GUIDES = "encryption first-plan many-clusters moving s3 standby windows-and-limits"
+EXECUTED = {
+    "README": ("integration/test_docs.py", '"README.md"'),
+    **{page: ("integration/test_docs.py", f"{page}.md") for page in _HERE.split()},
+    **{page: ("integration/test_guides.py", page) for page in _GUIDES.split()},
+    "calendar": ("unit/test_calendar_docs.py", "calendar.md"),
+    "control": ("integration/test_control.py", "control.md"),
+    "gates": ("integration/test_gate.py", "gates.md"),
+    "hours": ("integration/test_hours.py", "hours.md"),
+    "timetable": ("acceptance/test_timetable.py", "timetable.md"),
+    "verification": ("integration/test_verify.py", "verification.md"),
+    "watchdog": ("unit/test_watchdog.py", "watchdog.md"),
+    "training/trainee": ("integration/test_gameday.py", '"gameday"'),
+    "training/trainer": ("integration/test_gameday.py", '"--trainee"'),
+    **{
+        f"runbooks/{page.stem}": ("integration/test_runbooks.py", f'"{page.stem}"')
+        for page in (TOP / "docs" / "runbooks").glob("*.md")
+    },
+}
+# Commands that pages show and no test runs as they stand there, and why.
+_INSTALLS = "it installs programs on this machine"
+_OTHERS = "the programs of others; how the guard holds one, tests/integration/test_command_cli.py shows"
+NOT_EXECUTED = {
+    "README": {
+        "backup-guard who": "its output is of a busy minute; test_the_readmes_role_and_commands_are_enough runs it",
+        "backup-guard backup": "the same",
+    },
+    "command": {
+        **dict.fromkeys(
+            ("backup-guard run --plan", "backup-guard run --dsn", "backup-guard run -- /usr", "backup-guard run -- sh"),
+            _OTHERS,
+        )
+    },
+    "first-plan": {
+        "pip": _INSTALLS,
+        "cp": "tests/acceptance/test_runs.py runs this DAG",
+        "airflow": "the same",
+    },
+    "many-clusters": {"airflow pools": "a command of Airflow's own"},
+    "moving": {"pg_dump": "the command that is guarded next", "backup-guard run": _OTHERS},
+    "restore": {"backup-guard restore": "the runbook total-loss, which is executed, has it"},
+    "throttle": {"backup-guard backup": "the page standby, which is executed, has it"},
+    "runbooks/airflow-down": {"backup-guard backup": "a line for cron; the page has run it before"},
+    "runbooks/index": {"apt": _INSTALLS, "pip": _INSTALLS},
+    "runbooks/wrong-version": {"apt": _INSTALLS, "pip": _INSTALLS},
+}
 DESCRIBE_DAG = """
 import json, sys
 from pathlib import Path
@@ -355,7 +408,9 @@ def test_the_readmes_role_and_commands_are_enough(
     assert {f"export {name}=" for name in list(environment)[1:]} == {
         line[: line.index("=") + 1] for line in lines if line.startswith("export ")
     }
-    said = run_shell("\n".join(commands).replace("/srv/restored", str(cluster_folder / "data")), environment)
+    said = run_shell(
+        "\n".join(["backup-guard who", *commands]).replace("/srv/restored", str(cluster_folder / "data")), environment
+    )
     assert "Ready for a backup" in said
     assert "verified: every byte" in said
     with LocalServer(cluster_folder / "data") as restored:
@@ -417,6 +472,30 @@ def test_the_drill_page_is_true(server: LocalServer, guard_dsn: str, tmp_path: P
     assert re.findall(r"^\| `(\w+)`", table, re.MULTILINE) == [field.name for field in attrs.fields(DrillPolicy)]
 
 
+def test_the_page_on_the_runbook_is_true(tmp_path: Path) -> None:
+    """Its commands write the page, its contacts are those of a plan, and of a plan file, and its sections are there."""
+    page = TOP / "docs" / "runbook-generator.md"
+    repository = open_repository((tmp_path / "backups").as_uri())
+    names: dict[str, Any] = {}
+    exec(block(page, "python"), names)
+    store_backup(repository, datetime.now(timezone.utc), contacts=names["plan"].to_dict()["contacts"])
+    environment = {
+        "BACKUP_GUARD_REPOSITORY": repository.url,
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+    }
+    # No drill was made, and so each ends with 1.
+    commands = "".join(f"{command} || test $? = 1\n" for command in block(page, "sh").splitlines())
+    said = run_shell(commands, environment, cwd=tmp_path)
+    stored = [info.key for info in repository.list("runbooks/")]
+    assert stored == block(page, "text").split()
+    assert all(key in said for key in stored) and "No restore was ever tried" in said
+    title = (tmp_path / "runbook.md").read_text(encoding="utf-8").splitlines()[0]
+    assert title == read_whole(repository, stored[1]).decode().splitlines()[0] == "# Recovery runbook: shop"
+    assert "Alice, who has the age key" in (tmp_path / "runbook.html").read_text(encoding="utf-8")
+    contacts = tuple(map(tuple, tomllib.loads(block(page, "toml"))["contacts"]))
+    assert contacts == names["plan"].contacts
+
+
 def test_the_page_on_audits_is_true(tmp_path: Path) -> None:
     """Its commands run on a repository with a backup, its risks are such, and its task is one that Airflow takes."""
     page = TOP / "docs" / "audit.md"
@@ -445,6 +524,24 @@ def test_the_page_on_audits_is_true(tmp_path: Path) -> None:
     )
 
 
+def test_the_pages_on_the_load_are_true(server: LocalServer, guard_dsn: str, tmp_path: Path) -> None:
+    """One answers whose the load is; the other watches, for less than its hour, and draws what a copy did."""
+    plan = plan_for(tmp_path / "repository")
+    environment = {
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "BACKUP_GUARD_REPOSITORY": plan.repository,
+        "BACKUP_GUARD_DSN": guard_dsn,
+    }
+    ask = block(TOP / "docs" / "is-it-a-backup.md", "sh")
+    said = run_shell(ask.replace("'host=db.example user=backup_guard'", f'"{guard_dsn}"'), environment)
+    assert "its load is not a backup" in " ".join(said.split())
+    back_up(plan, guard_dsn)
+    watch, draw = (code for _, code in blocks(TOP / "docs" / "throttle.md", "sh"))
+    assert "commit_latency" in run_shell(watch.replace("1h", "3s"), environment)
+    run_shell(draw, environment, cwd=tmp_path)
+    assert (tmp_path / "copy.svg").read_text(encoding="utf-8").startswith("<svg")
+
+
 def test_the_notifiers_of_the_page_render_the_report(tmp_path: Path) -> None:
     """The example constructs, and its templates take the title, and the report with what HTML must not read."""
     script = block(TOP / "docs" / "dag.md", "python") + (
@@ -454,6 +551,25 @@ def test_the_notifiers_of_the_page_render_the_report(tmp_path: Path) -> None:
     environment = {"AIRFLOW_HOME": str(tmp_path), "SCRIPT": script, "PYTHON": sys.executable}
     said = run_shell('"$PYTHON" -c "$SCRIPT"', environment)
     assert said.splitlines()[-1] == "good <pre>2 ms &lt; 25 ms</pre>"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_block_is_executed(page: Path) -> None:
+    """A page with commands or code has a test that runs them; one that is only shown has its reason."""
+    text = page.read_text(encoding="utf-8")
+    name = page.stem if page.parent in (TOP, TOP / "docs") else f"{page.parent.name}/{page.stem}"
+    if re.search(r"^```(sh|python|toml|sql|json)$", text, re.MULTILINE):
+        assert name in EXECUTED, f"{name} has blocks; run them in a test, and say here in which"
+        module, by = EXECUTED[name]
+        assert by in (TOP / "tests" / module).read_text(encoding="utf-8")
+    shown = re.findall(r"^```(?:text|console)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    command = re.compile(r"(?:\$ |\S+ \S+ \* \* \* +(?:\w+ )?)?((?:backup-guard|pg_dump|pip|apt|airflow|aws|cp) \S.*)")
+    commands = [found[1] for one in shown for line in one.splitlines() if (found := command.fullmatch(line))]
+    reasons = NOT_EXECUTED.get(name, {})
+    for line in commands:
+        assert any(line.startswith(known) for known in reasons), f"{line!r} is not run, and nobody says why"
+    for known in reasons:
+        assert any(line.startswith(known) for line in commands), f"{known!r} is not in {name} any more"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -472,7 +588,7 @@ def test_links_and_file_names_lead_somewhere(page: Path) -> None:
         if named.split("/")[0] in {path.name for path in TOP.iterdir()}:
             assert (TOP / named).exists(), f"{named} is not there"
     makefile = (TOP / "Makefile").read_text(encoding="utf-8")
-    for target in re.findall(r"(?:`|^)make ([a-z]+)", text, re.MULTILINE):
+    for target in re.findall(r"(?:`|^)make ([a-z-]+)", text, re.MULTILINE):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), f"make {target} is not there"
 
 
@@ -487,6 +603,24 @@ def test_every_page_is_in_the_list() -> None:
     index = (TOP / "docs" / "index.md").read_text(encoding="utf-8")
     for page in (TOP / "docs").glob("*.md"):
         assert page.name == "index.md" or f"]({page.name})" in index, f"{page.name} is not in docs/index.md"
+
+
+def test_every_metric_of_the_page_is_one_that_is_sent() -> None:
+    """Each name is in the code that sends gauges of its group; that what is sent is on the page, a real run shows."""
+    page = (TOP / "docs/metrics.md").read_text()
+    package = TOP / "airflow_backup_guard"
+    senders = {
+        "copy": "operators/live.py",
+        "backup": "hooks/metrics.py",
+        "drill": "operators/drill.py",
+        "audit": "operators/audit.py",
+        "gate": "sensors/gate.py",
+    }
+    described = re.findall(r"`backup_guard\.<plan>\.(\w+)\.([\w.]+)`", page)
+    assert {group for group, _ in described} == set(senders)
+    for group, name in described:
+        code = (package / senders[group]).read_text()
+        assert re.search(rf"\b{name.split('.')[-1]}\b\W*[=:]", code), f"{group}.{name}"
 
 
 def test_the_dashboard_shows_metrics_that_there_are() -> None:

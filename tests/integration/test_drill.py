@@ -18,6 +18,7 @@ from airflow_backup_guard.cli import main
 from airflow_backup_guard.core import AlertChannel, AlertRules, BackupPlan, DrillCheck, DrillPolicy, Rate
 from airflow_backup_guard.core.backup import BackupRecord
 from airflow_backup_guard.core.drill import DrillResult, drill_key
+from airflow_backup_guard.core.runbook.facts import runbook_key
 from airflow_backup_guard.engine import catalog
 from airflow_backup_guard.engine import scratch as scratch_module
 from airflow_backup_guard.engine.drill import drill
@@ -29,6 +30,7 @@ from airflow_backup_guard.postgres.drill_server import take_settings_out
 from airflow_backup_guard.postgres.server import LocalServer
 from airflow_backup_guard.repository import open_repository
 from airflow_backup_guard.repository.base import Repository
+from airflow_backup_guard.repository.read import read_whole
 from tests.conftest import SMALL, need_major, prepare
 from tests.integration.guarded import back_up, plan_for
 from tests.webhook import Webhook
@@ -373,8 +375,8 @@ class Told:
 
 
 def test_the_operator_tells_of_what_fails(made_on: Callable[[int], Made], scratch: Path, cluster_folder: Path) -> None:
-    """What passes is returned; what fails, or cannot be tried, fails the task without a retry, and the plan's channels
-    hear why; a task that was stopped fails, and nobody is told."""
+    """What passes is returned, and the runbook is kept; what fails, or cannot be tried, fails the task without a retry,
+    and the plan's channels hear why; a task that was stopped fails, and nobody is told."""
     from airflow.sdk.exceptions import AirflowFailException
 
     from airflow_backup_guard.operators import RestoreDrillOperator
@@ -386,8 +388,10 @@ def test_the_operator_tells_of_what_fails(made_on: Callable[[int], Made], scratc
         channel = AlertChannel(name="hook", notifier="tests.webhook.Teller", arguments={"url": hook.connection})
         alerts = AlertRules(channels=[channel])
         plan = attrs.evolve(made.plan, alerts=alerts, drill=DrillPolicy(amcheck="off", scratch=str(scratch)), rpo=None)
+        made.repository.delete(runbook_key("shop", ".md"))
         good = RestoreDrillOperator(task_id="good", plan=plan, backup={"backup_id": made.good.backup_id})
         assert good.execute(context)["passed"] is True
+        assert made.good.backup_id.encode() in read_whole(made.repository, runbook_key("shop", ".md"))
         assert (told.pushed, hook.told) == ({}, [])
         with pytest.raises(AirflowFailException, match="postgis"):
             RestoreDrillOperator(task_id="bad", plan=plan).execute(context)

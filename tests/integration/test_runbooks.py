@@ -70,7 +70,8 @@ class Place:
             f"/usr/lib/postgresql/{self.server.major}/bin": str(self.server.binaries),
             "--owner postgres": f"--owner {self.account.name}",
             "sudo -u postgres ": "as_postgres ",
-            "5433": str(self.port),
+            "port 5433": f"port {self.port}",
+            "port=5433": f"port={self.port}",
             "20261123T090000Z-a98c": self.record.backup_id,
         }
         for name, ours in named.items():
@@ -87,16 +88,21 @@ class Place:
         for start in ends_badly:
             assert f"\n{self.here(start)}" in f"\n{script}"
             script = re.sub(rf"^({re.escape(self.here(start))}.*)$", r"\1 || test $? = 1", script, flags=re.MULTILINE)
+        self.run(script)
+        written = blurred(self.said)
+        for fragment in shown:
+            for part in re.split(r"^…$", self.here(fragment), flags=re.MULTILINE):
+                assert blurred(part) in written, f"{part}\n--- is not in:\n{self.said}"
+        return self.said
+
+    def run(self, script: str) -> str:
+        """Run commands in which the names are those of this test; returns what they wrote."""
         become = ""
         if os.geteuid() == 0:
             status = self.server.data_directory.parent.stat() if not self.server.data_directory.exists() else None
             owner = status or self.server.data_directory.stat()
             become = f"setpriv --reuid={owner.st_uid} --regid={owner.st_gid} --clear-groups "
         self.said = run_shell(f'as_postgres() {{ {become}"$@"; }}\n{script}', self.environment)
-        written = blurred(self.said)
-        for fragment in shown:
-            for part in re.split(r"^…$", self.here(fragment), flags=re.MULTILINE):
-                assert blurred(part) in written, f"{part}\n--- is not in:\n{self.said}"
         return self.said
 
     def put_away(self) -> None:

@@ -125,6 +125,7 @@ def facts(plan: BackupPlan = PLAN, **spoiled: Fact[Any] | Bucket) -> Facts:
         database=known(DATABASE, "PostgreSQL at db.example:5432"),
         bucket=BUCKET,
         previous=Absent("There is no earlier audit to compare with.", NOW, "a test"),
+        runbook=known(DRILL.ended_at + timedelta(seconds=2), "runbooks/shop/runbook.html"),
     )
     return replace(good, **spoiled)  # type: ignore[arg-type]
 

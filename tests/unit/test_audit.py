@@ -134,6 +134,8 @@ SPOILED: list[tuple[str, Facts, dict[str, Verdict]]] = [
     ("uploads stay", facts(bucket=bucket(incomplete_uploads_days=None)), {"BG024": FAIL}),
     ("in clear", facts(stock=known(Stock((replace(SUMMARY, encrypted=False),)))), {"BG025": FAIL}),
     ("no key", facts(decryption=known(DecryptionProof(None))), {"BG026": FAIL}),
+    ("no runbook", facts(runbook=known(None)), {"BG029": FAIL}),
+    ("an old runbook", facts(runbook=known(DRILL.ended_at - timedelta(minutes=6))), {"BG029": FAIL}),
     ("an old proof", facts(decryption=known(DecryptionProof(START - DAY, "x", "x"))), {"BG026": FAIL}),
     ("another plan", facts(runs=known((replace(RUN, plan=plan(max_rate="1GB/s").to_dict()),))), {"BG027": FAIL}),
     ("a changed plan", facts(previous=known(audit_of(facts(plan(rpo="1h"))))), {"BG028": FAIL}),
@@ -251,6 +253,15 @@ def test_a_little_time_over_the_limits_is_no_failure() -> None:
     assert open_checks(examine(facts(runs=known((replace(RUN, impact=impact(high=4)),))))) == {}
     held = replace(RUN, impact=impact(throttled=55, high=60))
     assert open_checks(examine(facts(runs=known((held,))))) == {}
+
+
+def test_a_runbook_may_be_dated_by_another_clock() -> None:
+    """The store's and the worker's may differ by some minutes, and without any drill a runbook of any age will do."""
+    for found in (
+        facts(runbook=known(DRILL.ended_at - timedelta(minutes=4))),
+        facts(runbook=known(START), drills=known(())),
+    ):
+        assert "BG029" not in open_checks(examine(found))
 
 
 def test_findings_are_new_fixed_or_still_open() -> None:

@@ -98,6 +98,8 @@ TEXTS = st.text(max_size=20)
 NUMBERS = st.integers(0, 2**63 - 1)
 SECONDS = st.floats(0, 1e9)
 LSNS = st.integers(0, 2**64 - 1).map(LSN)
+SEGMENT_SIZES = st.sampled_from([1 << bits for bits in range(20, 31)])
+LOCATIONS = TEXTS.filter(lambda text: "\0" not in text)
 PLAIN = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(-1e9, 1e9) | TEXTS,
     lambda values: st.lists(values, max_size=3) | st.dictionaries(TEXTS, values, max_size=3),
@@ -114,31 +116,39 @@ SNAPSHOTS = st.builds(
     Snapshot,
     backup_id=st.builds(new_backup_id, MOMENTS, NUMBERS),
     plan=st.builds(lambda name, other: {"name": name, "other": other}, TEXTS, PLAIN),
-    cluster=st.builds(Cluster, TEXTS, NUMBERS, NUMBERS, NUMBERS, st.booleans()),
+    cluster=st.builds(Cluster, TEXTS, NUMBERS, NUMBERS, SEGMENT_SIZES, st.booleans()),
     lsn=LSNS,
     taken_at=MOMENTS,
     size=NUMBERS,
     databases=several(st.builds(Database, TEXTS, NUMBERS)),
-    tablespaces=several(st.builds(Tablespace, NUMBERS, TEXTS, TEXTS, NUMBERS)),
+    tablespaces=several(st.builds(Tablespace, NUMBERS, TEXTS, LOCATIONS, NUMBERS)),
     warnings=several(TEXTS),
 )
+KINDS = ("manifest", "telemetry", "output")
 QUANTILE = st.none() | SECONDS
 LATENCIES = st.builds(Latency, NUMBERS, QUANTILE, QUANTILE, QUANTILE)
 IMPACTS = st.builds(
     Impact, LATENCIES, LATENCIES, LATENCIES, SECONDS, SECONDS, several(st.builds(Pause, MOMENTS, SECONDS, TEXTS))
 )
+
+
+def record(start: LSN, length: int, **values: Any) -> BackupRecord:
+    """A record of that much WAL."""
+    return BackupRecord(start_lsn=start, end_lsn=LSN(min(start + length, 2**64 - 1)), **values)
+
+
 RECORDS = st.builds(
-    BackupRecord,
+    record,
     format=st.just(backup.FORMAT),
     snapshot=SNAPSHOTS,
     tablespaces=st.just(()),
     timeline=NUMBERS,
-    start_lsn=LSNS,
-    end_lsn=LSNS,
+    start=LSNS,
+    length=st.integers(0, 2**32),
     started_at=MOMENTS,
     checkpoint_seconds=SECONDS,
     ended_at=MOMENTS,
-    parts=several(st.builds(StoredPart, TEXTS, TEXTS, TEXTS, NUMBERS, TEXTS, NUMBERS)),
+    parts=several(st.builds(StoredPart, st.sampled_from(KINDS), TEXTS, TEXTS, NUMBERS, TEXTS, NUMBERS)),
     impact=IMPACTS,
     written_by=TEXTS,
 )
@@ -202,10 +212,10 @@ RECORD = BackupRecord(
     checkpoint_seconds=30.0,
     ended_at=NOON + timedelta(seconds=90),
     parts=(
-        StoredPart("wal", "b", "k1", 10, "00", 16),
+        StoredPart("wal", "0000000300000016000000B5", "k1", 10, "00", 16),
         StoredPart("archive", "base", "k2", 300, "11", 1000),
         StoredPart("archive", "16385", "k3", 200, "22", 500),
-        StoredPart("wal", "a", "k4", 20, "33", 16),
+        StoredPart("wal", "0000000300000016000000B4", "k4", 20, "33", 16),
     ),
     impact=Impact(Latency(0), Latency(1, 0.1, 0.1, 0.1), Latency(0)),
     written_by="airflow-backup-guard 0.1.0",
@@ -223,7 +233,7 @@ def test_what_a_record_says() -> None:
     """Sizes, times and parts are added up, not stored twice."""
     assert (RECORD.backup_id, RECORD.plan_name, RECORD.snapshot.cluster.major) == (BACKUP_ID, "shop", 18)
     assert (RECORD.database_size, RECORD.stored_size, RECORD.seconds) == (1500, 530, 90.0)
-    assert [part.name for part in RECORD.parts_of("wal")] == ["a", "b"]
+    assert [part.name for part in RECORD.parts_of("wal")] == ["0000000300000016000000B4", "0000000300000016000000B5"]
     assert RECORD.parts_of("manifest") == []
 
 

@@ -28,10 +28,10 @@ def test_the_end_of_the_window(at_window_end: str, floored: bool, said: str | No
     """Before it nothing happens; from it on, what the plan says."""
     budget = Budget.of(plan(at_window_end=at_window_end), ONE)
     before, after = ONE + 4 * HOUR - timedelta(seconds=1), ONE + 4 * HOUR
-    assert (budget.is_floored(before), budget.exhausted(before, None)) == (False, None)
+    assert (budget.is_floored(before), budget.exhausted(before, HOUR, None)) == (False, None)
     assert budget.is_floored(after) is floored
-    assert (budget.exhausted(after, None) or "").startswith(said or "")
-    assert (budget.exhausted(after, None) is None) is (said is None)
+    assert (budget.exhausted(after, HOUR, None) or "").startswith(said or "")
+    assert (budget.exhausted(after, HOUR, None) is None) is (said is None)
 
 
 def test_a_copy_begun_outside_of_a_window_or_always_in_one_has_no_end() -> None:
@@ -41,16 +41,17 @@ def test_a_copy_begun_outside_of_a_window_or_always_in_one_has_no_end() -> None:
         Budget.of(plan(at_window_end="stop", calendar=OffPeakCalendar.parse("daily 00:00-24:00", tz="UTC")), ONE),
     ):
         assert budget.window_end is None
-        assert budget.exhausted(ONE + 15 * HOUR, None) is None
+        assert budget.exhausted(ONE + 15 * HOUR, HOUR, None) is None
 
 
 def test_a_pause_and_a_copy_do_not_last_for_ever() -> None:
     """Each budget is spent a moment after its time, with the field that sets it in the reason."""
     budget = Budget.of(plan(max_pause="10min", max_duration="2h"), ONE)
-    assert budget.exhausted(ONE + HOUR, ONE + HOUR - timedelta(minutes=10)) is None
-    assert "(max_pause)" in (budget.exhausted(ONE + HOUR, ONE + HOUR - timedelta(minutes=11)) or "")
-    assert budget.exhausted(ONE + 2 * HOUR, None) is None
-    assert "(max_duration)" in (budget.exhausted(ONE + 2 * HOUR + timedelta(seconds=1), None) or "")
+    assert budget.exhausted(ONE, HOUR, timedelta(minutes=10)) is None
+    assert "(max_pause)" in (budget.exhausted(ONE, HOUR, timedelta(minutes=11)) or "")
+    assert budget.exhausted(ONE, 2 * HOUR, None) is None
+    assert "(max_duration)" in (budget.exhausted(ONE, 2 * HOUR + timedelta(seconds=1), None) or "")
+    assert budget.exhausted(ONE + 1000 * HOUR, HOUR, timedelta(minutes=1)) is None, "a clock that was set"
 
 
 def test_the_rate_that_the_window_takes() -> None:
@@ -75,6 +76,8 @@ def test_the_forecast_tells_whether_it_fits() -> None:
 def test_wal_that_the_server_keeps_ends_a_copy() -> None:
     """Beyond the plan's bound, and never because nobody knows how much it is."""
     budget = Budget.of(plan(max_retained_wal="1GB"), ONE)
-    assert budget.exhausted(ONE, None, None) is None
-    assert budget.exhausted(ONE, None, 1e9) is None
-    assert "keeps 1.1GB of WAL for it, more than 1GB (max_retained_wal)" in (budget.exhausted(ONE, None, 1.1e9) or "")
+    assert budget.exhausted(ONE, HOUR, None, None) is None
+    assert budget.exhausted(ONE, HOUR, None, 1e9) is None
+    assert "keeps 1.1GB of WAL for it, more than 1GB (max_retained_wal)" in (
+        budget.exhausted(ONE, HOUR, None, 1.1e9) or ""
+    )

@@ -102,6 +102,21 @@ REPOSITORIES = '"file:///absolute/path", "s3://bucket/prefix"'
             ("recipients", value, "a list of age public keys")
             for value in (RECIPIENT, ["ssh-rsa AAAA"], [5], 5, None, [""])
         ),
+        *(
+            ("contacts", value, '[("Database on call", "+1 555 0100")]')
+            for value in (
+                None,
+                5,
+                "Alice",
+                ["Alice"],
+                [("Alice",)],
+                [("Alice", "")],
+                [("Alice", 5)],
+                {"Alice": " "},
+                [("Alice\n", "x")],
+                [("A" * 201, "x")],
+            )
+        ),
         *(("watchdog", value, "WatchdogPolicy(policy=") for value in ("terminate", None, {"policy": "alert"})),
     ],
     ids=lambda value: repr(value)[:30],
@@ -206,7 +221,14 @@ def test_plain_values_are_readable() -> None:
         "retention": {},
         "watchdog": {"policy": "alert", "grace": "1min", "allow": []},
         "drill": {},
+        "contacts": [],
     }
+
+
+def test_contacts_keep_their_order() -> None:
+    """As pairs or as a table, people are called in the order in which they stand in the plan."""
+    pairs = (("Zoe", "+1 555 0100"), ("Alice", "alice@example.com"))
+    assert plan(contacts=list(pairs)).contacts == plan(contacts=dict(pairs)).contacts == pairs
 
 
 def test_a_limit_that_is_never_critical_survives() -> None:
@@ -224,6 +246,7 @@ LIMITS = st.builds(
     wal_rate=st.none() | RATES,
     tuple_rate=st.none() | st.integers(1, 10**9).map(lambda n: f"{n / 8}/s"),
 )
+CONTACTS = st.text(min_size=1).filter(lambda text: text.strip() and text.isprintable())
 PLANS = st.builds(
     lambda rates, **values: BackupPlan(min_rate=min(rates), max_rate=max(rates), **values),
     rates=st.tuples(RATES, RATES),
@@ -242,6 +265,7 @@ PLANS = st.builds(
     compression_level=st.integers(1, 19),
     recipients=st.lists(st.text().map(lambda key: f"age1{key}"), max_size=3),
     rto=st.none() | st.timedeltas(timedelta(microseconds=1), timedelta(days=3660)),
+    contacts=st.lists(st.tuples(CONTACTS, CONTACTS), max_size=3),
     watchdog=st.builds(
         WatchdogPolicy,
         policy=st.sampled_from(Policy),
@@ -311,6 +335,8 @@ def test_an_unknown_field_is_named() -> None:
         ("max_rate", 100),
         ("quiet_for", 30),
         ("recipients", None),
+        ("contacts", "Alice"),
+        ("contacts", {"Alice": 5}),
         ("watchdog", "alert"),
         ("watchdog", {"policy": "kill"}),
         ("watchdog", {"allow": ["backup"]}),

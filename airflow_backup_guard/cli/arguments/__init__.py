@@ -3,7 +3,18 @@
 from __future__ import annotations
 
 from airflow_backup_guard import __version__
-from airflow_backup_guard.cli.arguments import alerts, audit, backups, command, control, drill, fleet, load, retention
+from airflow_backup_guard.cli.arguments import (
+    alerts,
+    audit,
+    backups,
+    command,
+    control,
+    drill,
+    fleet,
+    load,
+    retention,
+    runbook,
+)
 from airflow_backup_guard.cli.arguments.shared import Parser
 
 __all__ = ["parser"]
@@ -43,6 +54,6 @@ def parser() -> Parser:
     top = Parser(prog="backup-guard", description=_ABOUT, epilog=_EXAMPLES)
     top.add_argument("--version", action="version", version=f"airflow-backup-guard {__version__}")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True, title="commands")
-    for family in (load, backups, fleet, drill, retention, command, control, alerts, audit):
+    for family in (load, backups, fleet, drill, retention, command, control, alerts, audit, runbook):
         family.add(commands)
     return top

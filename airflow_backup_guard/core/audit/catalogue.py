@@ -332,4 +332,13 @@ CHECKS: tuple[AuditCheck, ...] = (
         lambda facts: facts.previous,
         of_change.plan_unchanged,
     ),
+    AuditCheck(
+        "BG029",
+        "The recovery runbook is there and current",
+        "Nobody knowing at night how to restore, as the page says nothing of the last drill, or is not there.",
+        _WARNING,
+        "Run backup-guard runbook --store, and find out why drills and verifications do not keep it.",
+        lambda facts: facts.runbook,
+        of_recovery.runbook_is_current,
+    ),
 )

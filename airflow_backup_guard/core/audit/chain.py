@@ -49,7 +49,10 @@ def verify_chain(plan_name: str, files: Mapping[str, bytes], expected: str = "")
     newest = numbers[-1] if numbers else 0
     before: tuple[FileDigest, ...] = ()
     known = set()
-    for number in range(1, newest + 1):
+    for previous, number in zip((0, *numbers), numbers, strict=False):
+        if number > previous + 1:  # told at once: a file of any number may have been put there
+            problems.append(_gap(previous + 1, number - 1))
+            before = ()
         digests = digests_of(files, number)
         known |= {one.sha256 for one in digests if one.name.endswith(".json")}
         problems += _problems(plan_name, files, number, digests, before)
@@ -58,6 +61,12 @@ def verify_chain(plan_name: str, files: Mapping[str, bytes], expected: str = "")
         problems.append(f"No audit has the SHA-256 {expected}: it was removed or changed after that was written down.")
     sha256 = next((one.sha256 for one in before if one.name.endswith(".json")), "")
     return ChainResult(plan_name, len(numbers), newest, sha256, tuple(problems))
+
+
+def _gap(first: int, last: int) -> str:
+    if first == last:
+        return f"Audit {first} was removed: {file_name(first, '.json')} is not there."
+    return f"Audits {first} to {last} were removed: none of them is there."
 
 
 def _problems(

@@ -71,7 +71,7 @@ class PlanAudit:
 
     @property
     def summary(self) -> str:
-        """One line: ``shop: 3 of 28 checks failed, 1 is unknown``."""
+        """One line: ``shop: 3 of 29 checks failed, 1 is unknown``."""
         failed, unknown = self.count(Verdict.FAIL), self.count(Verdict.UNKNOWN)
         accepted = sum(finding.accepted is not None for finding in self.findings)
         known = f", {accepted} of these accepted" if accepted else ""

@@ -125,7 +125,8 @@ class Facts:
     """All evidence about one plan, from ``start`` to ``end``; ``version`` is that of this package.
 
     ``recovery_point`` is up to when the last verified backup has everything, None if there is none. ``previous`` is the
-    last audit. The sources of the plan's calendar must have been read.
+    last audit. ``runbook`` is when the recovery runbook was written, None if there is none. The sources of the plan's
+    calendar must have been read.
     """
 
     plan: BackupPlan
@@ -142,3 +143,4 @@ class Facts:
     database: Fact[Database]
     bucket: Bucket
     previous: Fact[PlanAudit]
+    runbook: Fact[datetime | None]

@@ -22,6 +22,8 @@ from airflow_backup_guard.core.drill import DrillResult, drill_key
 from airflow_backup_guard.core.retention import decide
 from airflow_backup_guard.core.units import format_duration, whole_seconds
 
+_CLOCKS_DIFFER_BY = timedelta(minutes=5)  # of the store that dates the page, and of the worker that dates the drill
+
 
 def within_rpo(point: datetime | None, facts: Facts) -> Judgement:
     """The last verified backup is not older than the RPO."""
@@ -93,12 +95,27 @@ def encrypted(stock: Stock, facts: Facts) -> Judgement:
 def decryptable(proof: DecryptionProof, facts: Facts) -> Judgement:
     """Somebody who has a key has read an encrypted backup in the period."""
     if proof.at is None:
-        return fails("No encrypted backup was ever read in clear: whether anybody has the key is not proven.")
+        return fails(
+            "No backup that is encrypted as the newest one was ever read in clear: whether anybody has its key is not "
+            "proven."
+        )
     keys = f"one of the keys of {len(facts.plan.recipients)} recipients at least"
     seen = Evidence(proof.how, proof.at, proof.source)
     if proof.at < facts.start:
         return fails(f"The last proof is of {moment(proof.at)}, before this period.", seen)
     return passes(f"It was proven on {moment(proof.at)}, for {keys}.", seen)
+
+
+def runbook_is_current(written_at: datetime | None, facts: Facts) -> Judgement:
+    """There is a runbook, and it knows of the last drill."""
+    if written_at is None:
+        return fails("No recovery runbook is kept beside the backups.")
+    said = f"The recovery runbook is of {moment(written_at)}"
+    if isinstance(facts.drills, Known) and facts.drills.value:
+        last = max(facts.drills.value, key=lambda one: one.ended_at)
+        if written_at < last.ended_at - _CLOCKS_DIFFER_BY:
+            return fails(f"{said}, and the last drill of {moment(last.ended_at)}.", _seen(last))
+    return passes(f"{said}, and no drill is newer.")
 
 
 def _in_period(drills: Sequence[DrillResult], facts: Facts) -> list[DrillResult]:

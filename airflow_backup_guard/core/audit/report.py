@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from airflow_backup_guard.core.audit.document import PlanAudit
 from airflow_backup_guard.core.audit.values import Change, Finding, Verdict, moment
+from airflow_backup_guard.core.printed import markdown_text
 
 TITLE = "Audit of database backups"
 NO_PLANS = "No plan was audited, so nothing is known of any backup. That is a failure."
@@ -118,21 +119,13 @@ def _markdown(audits: Sequence[PlanAudit]) -> Iterator[str]:
     yield from ("", *(f"* **{verdict.value}**: {said}" for verdict, said in VERDICTS))
     for audit in audits:
         yield from ("", f"## {audit.plan_name}", "")
-        yield from (f"* {name}: {_safe(said)}" for name, said in facts(audit))
+        yield from (f"* {name}: {markdown_text(said)}" for name, said in facts(audit))
         yield from ("", "| check | what it is about | verdict |", "|---|---|---|")
         yield from (f"| {one.check} | {one.title} | {state(one)} |" for one in ordered(audit.findings))
         for one in ordered(audit.findings):
             yield from ("", f"### {one.check} {one.title}: {state(one)}", "")
-            yield from (f"* {name}: {_safe(said)}" for name, said in details(one))
+            yield from (f"* {name}: {markdown_text(said)}" for name, said in details(one))
     yield from ("", "## Words", "", *(f"* **{word}**: {meaning}" for word, meaning in WORDS))
-
-
-def _safe(text: str) -> str:
-    """Text from elsewhere must not become a link, a tag or a heading."""
-    line = " ".join(text.split())
-    for letter in "\\`*_[]<>|":
-        line = line.replace(letter, f"\\{letter}")
-    return line
 
 
 def _changed(audit: PlanAudit, change: Change) -> int:
