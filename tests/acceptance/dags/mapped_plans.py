@@ -32,7 +32,10 @@ def with_plan(snapshot):
 with DAG("mapped_plans", schedule=None, start_date=pendulum.datetime(2026, 1, 1)):
     gate = WriteLoadSensor.partial(task_id="gate", poke_interval=1).expand(plan=list(plans.values()))
     snapshot = PostgresSnapshotOperator.partial(task_id="snapshot").expand(plan=list(plans.values()))
-    copy = ThrottledCopyOperator.partial(task_id="copy").expand_kwargs(snapshot.output.map(with_plan))
+    # Both plans are of one cluster, which has one guarded backup at a time.
+    copy = ThrottledCopyOperator.partial(task_id="copy", max_active_tis_per_dagrun=1).expand_kwargs(
+        snapshot.output.map(with_plan)
+    )
 
     @task
     def foreign() -> str:
