@@ -20,6 +20,7 @@ ALL = (
     "dag_parsing",
     "gates",
     "catalog",
+    "fleet_page",
 )
 
 
