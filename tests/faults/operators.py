@@ -46,7 +46,7 @@ def execute(operator: Any) -> Any:
 
     signal.signal(signal.SIGTERM, told)
     events = defaultdict(lambda: SimpleNamespace(extra={}))
-    return operator.execute({"ti": TaskInstance(), "outlet_events": events})
+    return operator.execute({"ti": TaskInstance(), "task": operator, "outlet_events": events})
 
 
 def plan_of(folder: str, **values: Any) -> BackupPlan:
