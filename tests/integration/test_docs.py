@@ -44,7 +44,7 @@ PAGES = [
 EXAMPLE = TOP / "dags" / "guarded_base_backup.py"
 S3_ACCESS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}
 # Which test runs the blocks of a page, and by what it names the page.
-_HERE = "alerts audit command dag drill fleet format is-it-a-backup restore retention throttle"
+_HERE = "alerts audit command dag drill fleet format is-it-a-backup restore retention runbook-generator throttle"
 _GUIDES = "encryption first-plan many-clusters moving s3 standby windows-and-limits"
 EXECUTED = {
     "README": ("integration/test_docs.py", '"README.md"'),
@@ -57,6 +57,7 @@ EXECUTED = {
     "timetable": ("acceptance/test_timetable.py", "timetable.md"),
     "verification": ("integration/test_verify.py", "verification.md"),
     "watchdog": ("unit/test_watchdog.py", "watchdog.md"),
+    "privileges": ("security/test_privileges.py", "privileges.md"),
     "training/trainee": ("integration/test_gameday.py", '"gameday"'),
     "training/trainer": ("integration/test_gameday.py", '"--trainee"'),
     **{

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -16,34 +14,16 @@ import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
-from airflow_backup_guard.core import BackupPlan, RetentionPolicy
-from airflow_backup_guard.engine import catalog, expire
-from airflow_backup_guard.engine.restore import restore
-from airflow_backup_guard.engine.verify import verify
+from airflow_backup_guard.core import BackupPlan
+from airflow_backup_guard.engine import catalog
 from airflow_backup_guard.postgres.account import account_for, private_folder
 from airflow_backup_guard.postgres.server import LocalServer
 from airflow_backup_guard.repository import open_repository
 from tests.integration.guarded import back_up, plan_for
 from tests.integration.test_docs import S3_ACCESS, TOP, block, need_tools, run_shell
 from tests.integration.test_runbooks import Place, major, open_shop  # noqa: F401  # a fixture
-from tests.stored import store_backup
 
 DOCS = TOP / "docs"
-# What S3 has to be asked for with each request, and what a policy calls it.
-ACTIONS = {
-    "PutObject": "s3:PutObject",
-    "CreateMultipartUpload": "s3:PutObject",
-    "UploadPart": "s3:PutObject",
-    "CompleteMultipartUpload": "s3:PutObject",
-    "AbortMultipartUpload": "s3:AbortMultipartUpload",
-    "GetObject": "s3:GetObject",
-    "HeadObject": "s3:GetObject",
-    "DeleteObject": "s3:DeleteObject",
-    "DeleteObjects": "s3:DeleteObject",
-    "ListObjectsV2": "s3:ListBucket",
-    "ListMultipartUploads": "s3:ListBucketMultipartUploads",
-    "GetObjectLockConfiguration": "s3:GetBucketObjectLockConfiguration",
-}
 
 
 @dataclass
@@ -122,32 +102,6 @@ def test_backups_in_s3(guide: Guide, s3: Any) -> None:
     need_tools("aws")
     guide.follow("../s3")
     assert s3.get_object_lock_configuration(Bucket="example-backups")
-
-
-def test_the_policy_of_the_page_is_all_that_is_asked_of_s3(
-    server: LocalServer, guard_dsn: str, tmp_path: Path, cluster_folder: Path, s3: Any
-) -> None:
-    """Backup, verification, restore, expiry and a stopped write make requests that it allows; it allows no others."""
-    asked: set[str] = set()
-    s3.create_bucket(Bucket="example-backups")
-    s3.meta.events.register("before-call.s3", lambda model, **_: asked.add(ACTIONS[model.name]))
-    repository = open_repository("s3://example-backups/shop", s3_client=s3)
-    plan = plan_for(tmp_path / "unused", repository="s3://example-backups/shop")
-    record = back_up(plan, guard_dsn, repository)
-    assert not verify(record, repository).problems
-    restore(record, repository, cluster_folder / "restored")
-    store_backup(repository, datetime.now(timezone.utc) - timedelta(days=400))
-    expire.expire(expire.propose(repository, "shop", RetentionPolicy(keep_last=1), "UTC"), repository)
-    with repository.writer("backups/shop/stopped") as writer:
-        for _ in range(24):
-            writer.write(bytes(1 << 20))
-    allowed = set()
-    for statement in json.loads(block(DOCS / "s3.md", "json"))["Statement"]:
-        assert (":::example-backups/shop/*" in statement["Resource"]) == ("Bucket" not in statement["Action"][-1])
-        allowed |= set(statement["Action"])
-    # No request of its own: S3 leaves the lock out of its answer to HeadObject without these.
-    assert allowed - asked == {"s3:GetObjectRetention", "s3:GetObjectLegalHold"}
-    assert asked <= allowed
 
 
 def test_encrypted_backups(guide: Guide) -> None:
