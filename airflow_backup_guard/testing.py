@@ -67,7 +67,7 @@ def simulate_copy(
     epoch = datetime(2000, 1, 1, tzinfo=timezone.utc)
     strain = Strain()
     for tick in range(3 * samples_per_second):
-        strain.add(tick / samples_per_second, database.commit(application(0), 0), out_of_the_way=True)
+        strain.add(tick / samples_per_second, database.commit(application(0), 0), rate=0, out_of_the_way=True)
     strain.begin(3.0)
     seen = []
     for second in range(seconds):
@@ -77,11 +77,12 @@ def simulate_copy(
             now = 3 + second + tick / samples_per_second
             rate = pace.floor if strain.make_way(now) else pace.rate
             latency = database.commit(application(second), rate)
-            strain.add(now, latency, out_of_the_way=rate <= pace.floor)
+            strain.add(now, latency, rate=rate, out_of_the_way=rate <= pace.floor)
             found = assess(LoadSample(epoch, {"commit_latency": latency}), limits)
             if assessment is None or found.level.severity > assessment.level.severity:
                 assessment = found
         assert assessment is not None  # noqa: S101  # there is a sample in every second
         seen.append(SimulatedSecond(application(second), rate, database.strain(application(second), rate)))
-        pace = decide(pace, assessment, strain=strain.value(3 + second + 1), used=rate / pace.rate)
+        end = 3 + second + 1
+        pace = decide(pace, assessment, strain=strain.value(end), strain_rate=strain.rate(end), used=rate / pace.rate)
     return seen

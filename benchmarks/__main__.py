@@ -14,11 +14,13 @@ ALL = (
     "brake",
     "throttle_accuracy",
     "raw_copy",
+    "restore",
     "cost",
     "memory",
     "dag_parsing",
     "gates",
     "catalog",
+    "fleet_page",
 )
 
 

@@ -45,7 +45,7 @@ def main(arguments: list[str] | None = None) -> None:
         names = [*variants, "guard to S3", "pgBackRest to S3"]
         names = chosen(names, options.variants)
         if any(name.endswith("to S3") for name in names):
-            variants.update(_s3_variants(options, stack.enter_context(_s3_server(cluster))))
+            variants.update(s3_variants(options, stack.enter_context(s3_server(cluster))))
         rounds = Rounds("raw_copy", options)
         rounds.extra = {"major": cluster.server.major, "database_bytes": cluster.size()}
         rounds.run(names, lambda name: measure(cluster, variants[name]))
@@ -85,7 +85,8 @@ def measure(cluster: Cluster, peer: peers.Peer, *, memory: bool = False) -> Mapp
     }
 
 
-def _s3_variants(options: argparse.Namespace, server: tuple[int, Path]) -> dict[str, peers.Peer]:
+def s3_variants(options: argparse.Namespace, server: tuple[int, Path]) -> dict[str, peers.Peer]:
+    """All that make one in the S3 API of :func:`s3_server`; what they stored stays there."""
     port, certificate = server
     environment = {
         **_ACCESS,
@@ -118,7 +119,7 @@ def _s3_variants(options: argparse.Namespace, server: tuple[int, Path]) -> dict[
 
 
 @contextmanager
-def _s3_server(cluster: Cluster) -> Iterator[tuple[int, Path]]:
+def s3_server(cluster: Cluster) -> Iterator[tuple[int, Path]]:
     """moto in a process of its own, with a certificate for 127.0.0.1: its port, and that certificate."""
     folder = cluster.folder("s3")
     certificate, key = folder / "certificate.pem", folder / "key.pem"

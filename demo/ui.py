@@ -1,4 +1,5 @@
-"""Airflow's UI with something to see: two plans, a week of load, a few backups of which one is damaged, a live copy.
+"""Airflow's UI with something to see: two plans, a week of load, a few backups of which one is damaged, an audit of
+each plan, a live copy.
 
 It runs until Ctrl-C. Everything lives in a temporary folder and is gone then. Exit status 0 after Ctrl-C, 1 if it could
 not begin or Airflow ended by itself.
@@ -28,6 +29,7 @@ from types import ModuleType
 from airflow_backup_guard.core import BackupPlan
 from airflow_backup_guard.core.backup import BackupRecord
 from airflow_backup_guard.core.load_history import Counters, LoadEntry, packed, packed_key
+from airflow_backup_guard.engine.audit import Subject, audit
 from airflow_backup_guard.engine.copy import copy
 from airflow_backup_guard.engine.snapshot import take_snapshot
 from airflow_backup_guard.engine.stop import Stop
@@ -44,7 +46,7 @@ DAGS = TOP / "demo" / "ui_dags"
 USER = "admin"
 DAYS = 8
 EVERY = timedelta(minutes=5)
-START_SECONDS = 180
+START_SECONDS = 300
 
 
 def load_at(moment: datetime, opens: int) -> tuple[float, float, float]:
@@ -103,6 +105,9 @@ def fill(folder: Path, plans: ModuleType, server: LocalServer) -> None:
     record = back_up(plans.books, server, repository)
     damage(record, folder)
     say(f"backup {record.backup_id} of books, damaged on purpose: {verify(record, repository).verdict.value}")
+    subjects = [Subject(plan, lambda: repository, lambda: server.dsn("shop")) for plan in (plans.shop, plans.books)]
+    for made in audit(subjects):
+        say(f"audit of {made.audit.summary}")
 
 
 def free_port(wanted: int) -> int:
@@ -116,16 +121,18 @@ def free_port(wanted: int) -> int:
     raise DemoFailed("no port is free")
 
 
-def environment_for(
-    home: Path, server: LocalServer, repository: str, opens: int, port: int, password: str
-) -> dict[str, str]:
+def dag_environment(repository: str, now: datetime) -> dict[str, str]:
+    """What the DAG file reads, the same at each parsing: a window around now, so that a copy runs to look at."""
+    launch = now.date() + timedelta(days=3)
+    return {"DEMO_REPOSITORY": repository, "DEMO_OPENS": str((now.hour - 1) % 24), "DEMO_LAUNCH": f"{launch:%Y-%m-%d}"}
+
+
+def environment_for(home: Path, server: LocalServer, repository: str, port: int, password: str) -> dict[str, str]:
     """Airflow with a login, on ``port``."""
     passwords = home / "passwords.json"
     passwords.write_text(json.dumps({USER: password}))
     return {
         **airflow_environment(home, server, repository),
-        "DEMO_REPOSITORY": repository,
-        "DEMO_OPENS": str(opens),
         "PYTHONPATH": str(TOP),
         "AIRFLOW__CORE__DAGS_FOLDER": str(DAGS),
         "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{port}/execution/",
@@ -140,9 +147,8 @@ def environment_for(
     }
 
 
-def plans_of_dag(repository: str) -> ModuleType:
+def plans_of_dag() -> ModuleType:
     """The DAG file, as Airflow loads it."""
-    os.environ["DEMO_REPOSITORY"] = repository
     spec = importlib.util.spec_from_file_location("two_plans", DAGS / "two_plans.py")
     if spec is None or spec.loader is None:
         raise DemoFailed(f"{DAGS} has no DAG")
@@ -178,13 +184,14 @@ def show(work: Path, scale: int, wanted_port: int) -> None:
         server.sql(ROLE)
         say(f"filling it with pgbench data, scale {scale} (about {scale * 16} MB)")
         server.run("pgbench", "--initialize", f"--scale={scale}", "--quiet", "shop")
-        plans = plans_of_dag(folder.as_uri())
+        os.environ.update(dag_environment(folder.as_uri(), datetime.now(timezone.utc)))  # Airflow inherits it
+        plans = plans_of_dag()
         fill(folder, plans, server)
         say("starting a write load of 50 transactions a second")
         server.popen("pgbench", "--client=2", "--rate=50", "--time=86400", "shop")
         port, password = free_port(wanted_port), secrets.token_urlsafe(9)
         url = f"http://127.0.0.1:{port}"
-        environment = environment_for(home, server, folder.as_uri(), plans.opens, port, password)
+        environment = environment_for(home, server, folder.as_uri(), port, password)
         say("starting Airflow; this takes a minute")
         log, ended = home / "standalone.log", threading.Event()
         with child([sys.executable, "-m", "airflow", "standalone"], environment) as process:

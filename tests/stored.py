@@ -6,6 +6,10 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from airflow_backup_guard.core import backup
+from airflow_backup_guard.core.alert_rules import Severity
+from airflow_backup_guard.core.audit.document import PlanAudit
+from airflow_backup_guard.core.audit.values import AcceptedRisk, Finding
+from airflow_backup_guard.core.audit.values import Verdict as AuditVerdict
 from airflow_backup_guard.core.backup import Attempt, BackupRecord, Cluster, Impact, Latency, Snapshot, StoredPart
 from airflow_backup_guard.core.verification import Verdict, Verification
 from airflow_backup_guard.core.wal import LSN
@@ -98,3 +102,33 @@ def store_verification(repository: Repository, record: BackupRecord, verdict: Ve
         checks=(),
     )
     repository.put(backup.verification_key(record.plan_name, record.backup_id), backup.dump(found))
+
+
+def audited(plan_name: str, said: str = "so") -> PlanAudit:
+    """An audit that did not pass: one check failed, one is unknown and accepted, one passed."""
+    now = datetime.now(timezone.utc)
+    until = (now + timedelta(days=30)).date()
+
+    def finding(check: str, title: str, verdict: AuditVerdict, **more: Any) -> Finding:
+        return Finding(check, title, "loss", Severity.CRITICAL, verdict, f"It is {said}.", (), "Mend it.", **more)
+
+    return PlanAudit(
+        format=1,
+        number=1,
+        plan_name=plan_name,
+        repository="",
+        plan={},
+        start=now - timedelta(days=92),
+        at=now,
+        by="1.0",
+        findings=(
+            finding("BG001", "Backups run off-peak", AuditVerdict.FAIL),
+            finding(
+                "BG002",
+                "It is known who may read",
+                AuditVerdict.UNKNOWN,
+                accepted=AcceptedRisk("BG002", "eve", until, "later"),
+            ),
+            finding("BG003", "There are drills", AuditVerdict.PASS),
+        ),
+    )

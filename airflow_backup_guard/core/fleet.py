@@ -7,7 +7,7 @@ depends on it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import Enum
 from statistics import median
@@ -82,19 +82,25 @@ class OpenAlert:
 @dataclass(frozen=True)
 class Trend:
     """The newest value, and its change against the median of up to ten before it, as a share; None with fewer than
-    three."""
+    three. ``recent`` are all of these, the oldest first."""
 
     newest: float
     change: float | None
+    recent: tuple[float, ...] = field(default=(), compare=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return {"newest": self.newest, "change": self.change, "recent": list(self.recent)}
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Trend | None:
         """Of values by time, the oldest first; None if there are none."""
         if not values:
             return None
-        *earlier, newest = values[-_COMPARED - 1 :]
+        recent = tuple(values[-_COMPARED - 1 :])
+        *earlier, newest = recent
         usual = median(earlier) if len(earlier) >= _FEWEST_COMPARED else 0.0
-        return cls(newest, newest / usual - 1 if usual > 0 else None)
+        return cls(newest, newest / usual - 1 if usual > 0 else None, recent)
 
 
 @dataclass(frozen=True)
@@ -200,8 +206,8 @@ class PlanStatus:
                 }
                 for one in self.alerts
             ],
-            "size": self.size and {"newest": self.size.newest, "change": self.size.change},
-            "seconds": self.seconds and {"newest": self.seconds.newest, "change": self.seconds.change},
+            "size": self.size and self.size.to_dict(),
+            "seconds": self.seconds and self.seconds.to_dict(),
             "conflicts": list(self.conflicts),
             "problems": [{"message": one.message, "remedy": one.remedy} for one in self.problems],
         }

@@ -11,9 +11,12 @@ from airflow_backup_guard.core.units import Rate
 # Commits may take this many times what they take without the copy. The law steers towards it from both sides, so this
 # is what an application feels of a backup that would go faster if it could.
 TARGET_STRAIN = 1.15
-# Additive rise and multiplicative fall, in proportion to the distance from the target, as in LEDBAT (RFC 6817).
+# Additive rise and multiplicative fall, in proportion to the distance from the target, as in LEDBAT (RFC 6817). A rise
+# is a tenth of the rate, and at first the floor once more. It must not depend on the ceiling: a plan that allows much
+# would rise in leaps, and be far above what the database bears before that shows.
 _RISE = 0.1
-_LEAST_RISE = 0.02
+_LEAST_RISE = 1.0
+# The most that one second takes away.
 _FALL = 0.5
 # Strain that is this far above the target takes the whole fall. It is wider than the way from 1 to the target, or the
 # noise of a few dozen commits would hold back a copy that nobody feels.
@@ -53,7 +56,13 @@ class Pace:
 
 
 def decide(
-    pace: Pace, assessment: Assessment, *, strain: float | None = 1.0, used: float = 1.0, required: Rate | None = None
+    pace: Pace,
+    assessment: Assessment,
+    *,
+    strain: float | None = 1.0,
+    strain_rate: float | None = None,
+    used: float = 1.0,
+    required: Rate | None = None,
 ) -> Pace:
     """The pace for the next second.
 
@@ -62,13 +71,15 @@ def decide(
 
     Within the limits the rate follows ``strain``, what commits (of a standby, reads) take now as a multiple of what
     they take without the copy: it rises by up to a tenth while strain is below :data:`TARGET_STRAIN`, and falls by up
-    to a half above it. It does not rise while strain is not known (None), or when less than nine tenths of what was
-    allowed since the last decision were ``used``.
+    to a half above it. A mean of seconds is late, so a fall ends where strain would be on target if it were in
+    proportion to ``strain_rate``, what was allowed in the mean while it was measured (the present rate, if None). The
+    rate does not rise while strain is not known (None), or when less than nine tenths of what was allowed since the
+    last decision were ``used``.
 
     ``required`` is the rate that a plan puts before the load: unless that is critical or unknown, or the copy paused,
     the rate does not stay below it (nor does it exceed the ceiling for it).
     """
-    law = _follow_load(pace, assessment, strain, used)
+    law = _within_limits(pace, assessment) or _follow_strain(pace, strain, strain_rate, used)
     wanted = min(required or pace.floor, pace.ceiling)
     if wanted <= law.rate or law.state is PaceState.PAUSED or assessment.level is LoadLevel.UNKNOWN:
         return law
@@ -76,7 +87,8 @@ def decide(
     return replace(law, rate=Rate(wanted), state=PaceState.THROTTLED, reason=reason)
 
 
-def _follow_load(pace: Pace, assessment: Assessment, strain: float | None, used: float) -> Pace:
+def _within_limits(pace: Pace, assessment: Assessment) -> Pace | None:
+    """What the limits ask for; None if they leave it to the strain."""
     reason = str(assessment.deciding)
     if assessment.level is LoadLevel.CRITICAL:
         return replace(pace, rate=pace.floor, state=PaceState.PAUSED, reason=reason, calm_samples=0)
@@ -92,12 +104,18 @@ def _follow_load(pace: Pace, assessment: Assessment, strain: float | None, used:
     if assessment.level is LoadLevel.HIGH:
         rate = Rate(max(pace.floor, pace.rate * _FALL))
         return replace(pace, rate=rate, state=PaceState.THROTTLED, reason=reason)
+    return None
+
+
+def _follow_strain(pace: Pace, strain: float | None, strain_rate: float | None, used: float) -> Pace:
     error = 0.0 if strain is None else TARGET_STRAIN - strain
-    if error < 0:
-        rate = Rate(max(pace.floor, pace.rate * (1 - _FALL * min(-error / _FULL_FALL, 1.0))))
+    if strain is not None and error < 0:
+        fallen = pace.rate * (1 - _FALL * min(-error / _FULL_FALL, 1.0))
+        on_target = (pace.rate if strain_rate is None else strain_rate) * (TARGET_STRAIN - 1) / (strain - 1)
+        rate = Rate(max(pace.floor, min(pace.rate, max(fallen, on_target))))
         reason = f"latency is {strain:.2f} times what it is without the copy, above {TARGET_STRAIN}"
         return replace(pace, rate=rate, state=PaceState.THROTTLED, reason=reason)
-    step = max(_RISE * pace.rate, _LEAST_RISE * pace.ceiling)
+    step = max(_RISE * pace.rate, _LEAST_RISE * pace.floor)
     rate = Rate(min(pace.ceiling, pace.rate + (step * min(error / (TARGET_STRAIN - 1), 1.0) if used >= _USED else 0.0)))
     if rate == pace.ceiling:
         return replace(pace, rate=rate, state=PaceState.RUNNING, reason="load is within limits")

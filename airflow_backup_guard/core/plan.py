@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta, timezone
@@ -313,6 +314,10 @@ class BackupPlan:
     def at_floor(self) -> BackupPlan:
         """The same plan for a copy that never reads faster than ``min_rate``, and that no load ends."""
         return attrs.evolve(self, max_rate=self.min_rate, max_pause=self.max_duration)
+
+    def __str__(self) -> str:
+        """:meth:`to_dict` as JSON: Airflow keeps the arguments of a mapped task (``expand``) as text."""
+        return json.dumps(self.to_dict())
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values that :meth:`from_dict` reads back without loss; this is what a backup's record keeps."""

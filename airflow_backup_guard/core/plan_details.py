@@ -1,4 +1,5 @@
-"""All that there is to see of one plan: its backups with the reason that each is kept for, drills, rogue backups."""
+"""All that there is to see of one plan: its backups with the reason that each is kept for, drills, rogue backups, and
+the last audit."""
 
 from __future__ import annotations
 
@@ -7,6 +8,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from airflow_backup_guard.core.audit.document import PlanAudit, audits_prefix, file_name
+from airflow_backup_guard.core.audit.report import ordered, state, verdict_line
+from airflow_backup_guard.core.audit.values import Finding
 from airflow_backup_guard.core.backup import BackupRecord, dump_plain
 from airflow_backup_guard.core.drill import DrillResult
 from airflow_backup_guard.core.fleet import PlanStatus, Problem
@@ -32,7 +36,8 @@ class RogueEvent:
 
 @dataclass(frozen=True)
 class PlanDetails:
-    """One plan; backups, drills and rogue backups with the newest first. ``retention`` is its rules in words."""
+    """One plan; backups, drills and rogue backups with the newest first. ``retention`` is its rules in words, ``audit``
+    the last one, None if there was none or it cannot be read."""
 
     status: PlanStatus
     retention: str
@@ -40,6 +45,7 @@ class PlanDetails:
     drills: tuple[DrillResult, ...]
     rogues: tuple[RogueEvent, ...]
     problems: tuple[Problem, ...]
+    audit: PlanAudit | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values; sizes in bytes, durations in seconds."""
@@ -59,6 +65,7 @@ class PlanDetails:
                 }
                 for one in self.rogues
             ],
+            "audit": self.audit and _audit(self.audit),
             "problems": [{"message": one.message, "remedy": one.remedy} for one in self.problems],
         }
 
@@ -139,6 +146,31 @@ def _backup(decision: Decision, drill: DrillResult | None, status: PlanStatus) -
         "reasons": list(decision.reasons),
         "drill_passed": drill and drill.passed,
         "restore": restore_command(one.plan_name, one.backup_id, status.repository, one.encrypted),
+    }
+
+
+def _audit(one: PlanAudit) -> dict[str, Any]:
+    return {
+        "number": one.number,
+        "at": one.at.isoformat(),
+        "start": one.start.isoformat(),
+        "good": one.good,
+        "text": verdict_line(one),
+        "key": f"{audits_prefix(one.plan_name)}{file_name(one.number, '.html')}",
+        "checks": len(one.findings),
+        "findings": [_finding(found) for found in ordered(one.findings) if found.verdict.is_open],
+    }
+
+
+def _finding(found: Finding) -> dict[str, Any]:
+    return {
+        "check": found.check,
+        "title": found.title,
+        "verdict": found.verdict.value,
+        "state": state(found),
+        "said": found.said,
+        "remedy": found.remedy,
+        "accepted": found.accepted and str(found.accepted),
     }
 
 

@@ -11,19 +11,24 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Collection
 from math import exp, fsum, log
+from typing import NamedTuple
 
 _WINDOW_SECONDS = 5.0
 _FEWEST_SAMPLES = 3
+# A peak that begins need not wait for the mean of five seconds: so many commits that are so slow are no noise.
+_ALARM_SECONDS = 1.5
+_ALARM_SAMPLES = 5
+_ALARM_STRAIN = 1.6
 # What a copy set in motion (writes that the kernel holds, a queue at the disk) takes a moment to go away.
 _SETTLE_SECONDS = 1.0
-_MEASURE_SECONDS = 2.5
+_MEASURE_SECONDS = 3.0
 # A copy that has been at its floor for so long makes way already: what it measures there is the baseline. Else it would
 # take an application that became busier for its own harm, and stay there until the next refresh.
 _REST_SECONDS = 5.0
 # Nobody asks for so long only while critical load keeps the copy paused, and what commits take then is no baseline.
 _UNASKED_SECONDS = 2.0
 # A few dozen commits make a rough baseline: it is measured again soon at first, and then more and more seldom.
-_REFRESH_SECONDS = (15.0, 30.0, 45.0)
+_REFRESH_SECONDS = (8.0, 15.0, 15.0, 30.0, 45.0)
 # Commits that are faster than without a copy mean that the application does less now than when that was measured.
 _OUTDATED_STRAIN = 0.8
 _REFRESH_AT_MOST_EVERY_SECONDS = 10.0
@@ -35,11 +40,17 @@ _BASELINE_SAMPLES = 120
 _UNFELT_SECONDS = 0.0002
 
 
+class _Sample(NamedTuple):
+    at: float
+    latency: float
+    rate: float
+
+
 class Strain:
     """Collects latencies in seconds; times in seconds of any monotonic clock, passed in."""
 
     def __init__(self) -> None:
-        self._recent: deque[tuple[float, float]] = deque()
+        self._recent: deque[_Sample] = deque()
         self._clean: deque[float] = deque(maxlen=_BASELINE_SAMPLES)
         self._new: list[float] = []
         self._out_of_the_way_since: float | None = None
@@ -53,10 +64,11 @@ class Strain:
         """Typical latency while the copy was out of the way, in seconds; None until it was measured."""
         return _typical(self._clean) if len(self._clean) >= _FEWEST_SAMPLES else None
 
-    def add(self, now: float, latency: float, *, out_of_the_way: bool) -> None:
-        """One commit took ``latency``; ``out_of_the_way`` while the copy reads nothing, or no more than its floor."""
-        self._recent.append((now, latency))
-        while self._recent[0][0] < now - _WINDOW_SECONDS:
+    def add(self, now: float, latency: float, *, rate: float, out_of_the_way: bool) -> None:
+        """One commit took ``latency`` while the copy was allowed ``rate`` bytes per second; ``out_of_the_way`` while it
+        reads nothing, or no more than its floor."""
+        self._recent.append(_Sample(now, latency, rate))
+        while self._recent[0].at < now - _WINDOW_SECONDS:
             self._recent.popleft()
         if self._refreshed_at is None:
             self._clean.append(latency)  # there is no copy yet, and nothing that would have to settle
@@ -72,12 +84,28 @@ class Strain:
         self._refreshed_at = now
 
     def value(self, now: float) -> float | None:
-        """Latency over the last five seconds as a multiple of the baseline; None if either is not known."""
-        recent = [latency for at, latency in self._recent if at >= now - _WINDOW_SECONDS]
+        """Latency over the last five seconds as a multiple of the baseline, or over the last one and a half if that
+        alarms; None if either is not known."""
+        return self._strain_of(self._telling(now))
+
+    def rate(self, now: float) -> float | None:
+        """Bytes per second that were allowed in the mean while what :meth:`value` tells was measured."""
+        telling = self._telling(now)
+        return fsum(sample.rate for sample in telling) / len(telling) if telling else None
+
+    def _telling(self, now: float) -> list[_Sample]:
+        """The samples that tell the strain: all, or the newest if they alarm."""
+        newest = [sample for sample in self._recent if sample.at >= now - _ALARM_SECONDS]
+        recent = [sample for sample in self._recent if sample.at >= now - _WINDOW_SECONDS]
+        strains = (self._strain_of(newest), self._strain_of(recent)) if len(newest) >= _ALARM_SAMPLES else (None, None)
+        alarms = strains[0] is not None and strains[1] is not None and strains[0] > max(_ALARM_STRAIN, strains[1])
+        return newest if alarms else recent
+
+    def _strain_of(self, samples: Collection[_Sample]) -> float | None:
         baseline = self.baseline
-        if baseline is None or len(recent) < _FEWEST_SAMPLES:
+        if baseline is None or len(samples) < _FEWEST_SAMPLES:
             return None
-        return (_typical(recent) + _UNFELT_SECONDS) / (baseline + _UNFELT_SECONDS)
+        return (_typical([sample.latency for sample in samples]) + _UNFELT_SECONDS) / (baseline + _UNFELT_SECONDS)
 
     def make_way(self, now: float) -> bool:
         """True while the copy shall stay at its floor, for the baseline to be measured anew. To be asked at every

@@ -8,7 +8,7 @@ import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import IO, Protocol, cast
+from typing import Protocol
 
 import google_crc32c
 
@@ -72,22 +72,17 @@ class ArchiveReader:
         """
         prefix = "" if name == "base" else f"pg_tblspc/{name}/"
         try:
-            with tarfile.open(
-                fileobj=cast("IO[bytes]", stream),
-                mode="r|",
-                encoding="utf-8",
-                errors="surrogateescape",
-                tarinfo=_PlainTarInfo,
-            ) as archive:
-                for member in archive:
-                    path = prefix + _path_in(name, member.name)
-                    if member.isdir():
-                        yield Member(path, member.mode, member.mtime, None)
-                    else:
-                        content = archive.extractfile(member)
-                        assert content is not None  # noqa: S101  # a regular file has one
-                        yield Member(path, member.mode, member.mtime, self._checked(path, content))
-                    archive.members = []  # type: ignore[attr-defined]  # tarfile keeps every member it has seen, and memory must stay flat
+            first = True
+            while (header := _header(stream, first=first)) is not None:
+                first = False
+                path = prefix + _path_in(name, header.name)
+                if header.isdir():
+                    yield Member(path, header.mode, header.mtime, None)
+                else:
+                    content = _content(stream, path, header.size)
+                    yield Member(path, header.mode, header.mtime, self._checked(path, content))
+                    for _ in content:
+                        pass  # whatever was not read
             # What follows the archive's end mark must be read, too, to reach the end of the stored object.
             while stream.read(_CHUNK):
                 pass
@@ -100,11 +95,11 @@ class ArchiveReader:
             if archive_of(path) in archives:
                 self._tell(path, "is in the manifest, but in no archive")
 
-    def _checked(self, path: str, content: IO[bytes]) -> Iterator[bytes]:
+    def _checked(self, path: str, content: Iterator[bytes]) -> Iterator[bytes]:
         expected = self._manifest.files.get(path)
         digest = digest_of(expected)
         size = 0
-        for chunk in _chunks(path, content):
+        for chunk in content:
             size += len(chunk)
             if digest is not None:
                 digest.update(chunk)
@@ -128,23 +123,6 @@ class ArchiveReader:
     def _tell(self, path: str, problem: str) -> None:
         # A name that is not UTF-8 could be neither logged nor stored as JSON.
         self.problems[path.encode("utf-8", "backslashreplace").decode()] = problem
-
-
-class _PlainTarInfo(tarfile.TarInfo):
-    """Files and directories, which is all that PostgreSQL writes.
-
-    Every other kind of member is refused as soon as its header is read: a link or a device before it is made, and
-    extensions of the format (long names, sparse files, PAX) before tarfile reads all that they announce into memory.
-    """
-
-    @classmethod
-    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _PlainTarInfo:
-        member = super().frombuf(buf, encoding, errors)
-        if member.type not in (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.DIRTYPE):
-            raise _not_postgresql(f"{member.name!r} is neither a file nor a directory")
-        if member.size < 0 or abs(member.mtime) > _LATEST:
-            raise _not_postgresql(f"{member.name!r} has a size or a time that no file has")
-        return member
 
 
 def _not_postgresql(what: str) -> BackupDamaged:
@@ -195,13 +173,38 @@ class _Crc32c:
         return self._value.to_bytes(4, "little").hex()
 
 
-def _chunks(path: str, content: IO[bytes]) -> Iterator[bytes]:
-    # This runs while the caller reads a member, so members() would not see the error.
+# tarfile's own stream copies every byte several times, in pieces of 10 kB, and takes a damaged header for the end.
+def _header(stream: Readable, *, first: bool) -> tarfile.TarInfo | None:
+    """Of the next member; None at the archive's end.
+
+    Every kind of member that PostgreSQL does not write is refused, links, devices and extensions of the format (long
+    names, sparse files, PAX) among them.
+    """
+    block = stream.read(tarfile.BLOCKSIZE)
+    if not block and not first:
+        return None
     try:
-        while chunk := content.read(_CHUNK):
-            yield chunk
-    except tarfile.TarError as error:
-        raise BackupDamaged(f"The archive ends within {path!r}: {error}.", remedy="Use another backup.") from error
+        member = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
+    except tarfile.HeaderError as error:
+        if block == bytes(tarfile.BLOCKSIZE):
+            return None
+        raise tarfile.ReadError(f"{error} where a member should begin") from error
+    if member.type not in (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.DIRTYPE):
+        raise _not_postgresql(f"{member.name!r} is neither a file nor a directory")
+    if member.size < 0 or abs(member.mtime) > _LATEST:
+        raise _not_postgresql(f"{member.name!r} has a size or a time that no file has")
+    return member
+
+
+def _content(stream: Readable, path: str, size: int) -> Iterator[bytes]:
+    left = size
+    while left > 0:
+        chunk = stream.read(min(left, _CHUNK))
+        if not chunk:
+            raise BackupDamaged(f"The archive ends within {path!r}.", remedy="Use another backup.")
+        left -= len(chunk)
+        yield chunk
+    stream.read(-size % tarfile.BLOCKSIZE)
 
 
 def digest_of(expected: ManifestFile | None) -> Digest | None:

@@ -77,6 +77,21 @@ def chain(repository: Repository, plan_name: str, expected: str = "") -> ChainRe
     return verify_chain(plan_name, dict(_stored(repository, plan_name)), expected)
 
 
+def last_audit(repository: Repository, plan_name: str) -> PlanAudit | None:
+    """The newest audit of a plan that is stored, None if there is none; raises :class:`BackupDamaged` if it cannot be
+    read, and what the repository raises."""
+    prefix = audits_prefix(plan_name)
+    numbers = [number_of(info.key.removeprefix(prefix)) or 0 for info in repository.list(prefix)]
+    return stored_audit(repository, plan_name, max(numbers)) if any(numbers) else None
+
+
+def stored_audit(repository: Repository, plan_name: str, number: int) -> PlanAudit:
+    """An audit of a plan by its number; raises ``ObjectMissing``, :class:`BackupDamaged`, and what the repository
+    raises."""
+    key = f"{audits_prefix(plan_name)}{file_name(number, '.json')}"
+    return backup.load(PlanAudit, read_whole(repository, key), key)
+
+
 def audited_plans(repository: Repository) -> list[str]:
     """The names of all plans that have audits."""
     return sorted({info.key.split("/")[1] for info in repository.list("audits/") if info.key.count("/") == 2})

@@ -71,6 +71,7 @@ class CommandProgress:
     assessment: Assessment | None = None
     window_end: datetime | None = None
     seconds: Mapping[PaceState, float] = field(default_factory=dict)
+    command_id: str = ""
 
 
 def run_command(
@@ -308,6 +309,7 @@ class _Run:
                 self.assessment,
                 self.budget.window_end,
                 self.monitor.seconds if self.monitor else {},
+                self.receipt.command_id,
             )
         )
 

@@ -257,6 +257,9 @@ class _Copy:
                 # Still inside of everything: the cluster is ours until the backup is visible.
                 self._make_visible(record)
                 self._take_back_unless_ours(record)
+        if self.wal.broke:
+            with suppress(BackupGuardError):  # the server notices by itself, in some minutes
+                end_own_sessions(self.dsn, self.snapshot.backup_id, self.pids)
         self.repository.delete(backup.attempt_key(self.plan.name, self.snapshot.backup_id))
         control.clear(self.repository, self.plan.name, self.snapshot.backup_id)
         return record
@@ -426,7 +429,11 @@ class _Copy:
     def _refuse_lost(self) -> None:
         """Raise :class:`ObjectMissing` if somebody took this copy for dead: a retry of it, a teardown, an expiry."""
         key = backup.attempt_key(self.plan.name, self.snapshot.backup_id)
-        attempt = backup.load(Attempt, read_whole(self.repository, key), key)
+        try:
+            attempt = backup.load(Attempt, read_whole(self.repository, key), key)
+        except ObjectMissing as error:
+            error.advise("See who deletes there; run it again from the snapshot.")
+            raise
         if attempt.outcome is not None:
             raise _TakenForDead(
                 f"The attempt of this backup was closed while it ran: {attempt.outcome}.",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import BinaryIO, cast
@@ -12,13 +12,12 @@ from airflow_backup_guard.core.manifest import BackupManifest, bound_of, parse_m
 from airflow_backup_guard.core.pages import check_pages, first_block
 from airflow_backup_guard.core.verification import Level, ObjectReading, ObjectState, ObjectVerdict
 from airflow_backup_guard.engine.archive import ArchiveReader, system_identifier
+from airflow_backup_guard.engine.read_ahead import ReadAhead
 from airflow_backup_guard.engine.reading import MeteredReader, ReadingMeter
 from airflow_backup_guard.engine.wal_segments import WalSegments
 from airflow_backup_guard.errors import BackupDamaged, BackupGuardError, BackupStopped, ObjectMissing, RestoreRefused
 from airflow_backup_guard.repository.base import Repository
 from airflow_backup_guard.repository.codec import DecodedReader
-
-_CHUNK = 1 << 20
 
 
 @dataclass
@@ -148,8 +147,9 @@ class Examination:
         looked = _Looked()
         archive = ArchiveReader(self.manifest)
         problems = archive.problems
-        for member in archive.members(part.name, content):
-            self._read_file(member.path, member.content or iter(()), looked, problems)
+        with ReadAhead(_chunks(content)) as stream:
+            for member in archive.members(part.name, stream):
+                self._read_file(member.path, member.content or iter(()), looked, problems)
         archive.finish({part.name})
         if archive.control_file:
             self.control_file = True
@@ -173,6 +173,6 @@ class Examination:
             problems.setdefault(path, f"{found}: it came so from the database, which is damaged there")
 
 
-def _chunks(content: DecodedReader) -> Iterator[bytes]:
-    while chunk := content.read(_CHUNK):
+def _chunks(content: DecodedReader) -> Generator[bytes, None, None]:
+    while chunk := content.read1():
         yield chunk

@@ -128,11 +128,11 @@ def _events(
 
 def _check(calendar: Any) -> None:
     if calendar.name != "VCALENDAR":
-        raise _Unreadable(f"it is no proper iCalendar file: it holds a {calendar.name}")
+        raise _Unreadable(f"it is no proper iCalendar file: it holds a {_one_line(calendar.name)}")
     for event in calendar.walk():
         if event.name in ("VEVENT", "VTIMEZONE") and event.errors:
             name, problem = event.errors[0]
-            raise _Unreadable(f"the {name or 'line'} of an event cannot be read: {_one_line(problem)}")
+            raise _Unreadable(f"the {_one_line(name or 'line')} of an event cannot be read: {_one_line(problem)}")
     for event in calendar.walk("VEVENT"):
         if "DTSTART" not in event:
             raise _Unreadable("an event has no start")

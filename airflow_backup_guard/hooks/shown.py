@@ -4,6 +4,7 @@ files."""
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -17,6 +18,12 @@ if TYPE_CHECKING:
 
 FIELD = "backup_guard"
 """The field of a serialized task: JSON with ``step``, and ``plans``, each as :meth:`BackupPlan.to_dict` gives it."""
+
+PLAN_KEY = "backup_guard_plan"
+"""The key in the task state store of the plan of one instance of a mapped task, as :meth:`BackupPlan.to_dict` gives
+it."""
+
+_log = logging.getLogger(__name__)
 
 
 class ShownTask:
@@ -49,6 +56,16 @@ class ShownTask:
 
             plan = plan.resolve(context)
             self.plan = BackupPlan.from_dict(plan) if isinstance(plan, dict) else plan
+
+    def keep_plan(self, context: Context) -> None:
+        """Tell which plan this instance of a mapped task has: nobody can see that from the DAG."""
+        store: Any = context.get("task_state_store")
+        if store is None or (getattr(context["ti"], "map_index", -1) or 0) < 0:
+            return
+        try:
+            store.set(PLAN_KEY, self.plan.to_dict())
+        except Exception as error:  # what the pages show must not keep a task from its work
+            _log.warning("The plan of this task cannot be shown in Airflow: %r", error)
 
     @classmethod
     def get_serialized_fields(cls) -> frozenset[str]:

@@ -96,10 +96,12 @@ class GuardedCommandOperator(StoppableOperator):
 
         hook = BackupGuardHook(self.plan)
         log = CommandProgressLog(self.log.info)
-        live = LiveView(self.plan.name, context["ti"].task_id, context.get("task_state_store"))
+        live = LiveView(self.plan.name, "", context.get("task_state_store"))
+        self.keep_plan(context)
 
         def show(progress: CommandProgress) -> None:
             log(progress)
+            live.number = progress.command_id
             live(_as_of_copy(progress))
 
         repository = hook.repository()

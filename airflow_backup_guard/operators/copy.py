@@ -48,6 +48,7 @@ class ThrottledCopyOperator(StoppableOperator):
         snapshot = load_plain(Snapshot, self.snapshot)
         log = ProgressLog(self.log.info, self.log.warning)
         live = LiveView(self.plan.name, snapshot.backup_id, context.get("task_state_store"))
+        self.keep_plan(context)
 
         give_way()
 

@@ -28,25 +28,26 @@ _log = logging.getLogger(__name__)
 class LiveView:
     """Call it with every :class:`Progress`; every two seconds it writes the task's state, and metrics.
 
-    The state is one JSON document: ``backup_id``, ``plan``, ``time``, ``done`` and ``total`` (bytes), ``rate`` and
-    ``allowed_rate`` (bytes per second), ``state``, ``reason``, ``level``, ``signals`` (by name, in their units),
-    ``finish``, ``window_end``, ``late``, ``limits`` (``max`` and ``critical`` by signal, null for none), ``recent``: up
-    to 300 of ``[time, rate, allowed_rate, latency in seconds, state, WAL rate]``, the oldest first, the latency that of
-    commits, or on a standby of reads; and ``pauses``: the last 50 as ``[since, until, reason]``, ``until`` null while
-    it lasts.
+    The state is one JSON document: ``backup_id`` (of a guarded command, its own id), ``plan``, ``time``, ``done`` and
+    ``total`` (bytes), ``rate`` and ``allowed_rate`` (bytes per second), ``state``, ``reason``, ``level``, ``signals``
+    (by name, in their units), ``finish``, ``window_end``, ``late``, ``limits`` (``max`` and ``critical`` by signal,
+    null for none), ``recent``: up to 300 of ``[time, rate, allowed_rate, latency in seconds, state, WAL rate]``, the
+    oldest first, the latency the highest since the one before, of commits, or on a standby of reads; and ``pauses``:
+    the last 50 as ``[since, until, reason]``, ``until`` null while it lasts.
 
     Whatever goes wrong here is logged once, and does not concern the copy.
     """
 
     def __init__(
-        self, plan_name: str, backup_id: str, store: Any = None, clock: Callable[[], float] = time.monotonic
+        self, plan_name: str, number: str, store: Any = None, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        """``store`` is Airflow's ``task_state_store``, or None where there is none."""
+        """``number`` is the id of the backup; ``store`` is Airflow's ``task_state_store``, if any."""
         self._plan_name = plan_name
-        self._backup_id = backup_id
+        self.number = number
         self._store = store
         self._clock = clock
         self._last: tuple[float, int] | None = None
+        self._worst: float | None = None  # latency since then: what made it pause is in the picture
         self._recent: deque[list[Any]] = deque(maxlen=_RECENT)
         self._pauses: deque[list[Any]] = deque(maxlen=_PAUSES)
         self._failed = False
@@ -54,11 +55,15 @@ class LiveView:
     def __call__(self, progress: Progress) -> None:
         now = self._clock()
         then, done = self._last or (now, progress.done)
+        latency = _latency(progress)
+        if latency is not None:
+            self._worst = max(latency, self._worst or 0.0)
         if self._last is not None and now - then < _SECONDS:
             return
         self._last = (now, progress.done)
         rate = (progress.done - done) / (now - then) if now > then else 0.0
         self._guarded(lambda: self._store_state(progress, rate))
+        self._worst = None
         self._guarded(lambda: self._send_metrics(progress, rate))
 
     def finish(self, impact: Impact) -> None:
@@ -78,7 +83,7 @@ class LiveView:
                 round(moment, 1),
                 round(rate),
                 int(progress.pace.rate),
-                signals.get("read_latency") or signals.get("commit_latency"),
+                self._worst,
                 progress.pace.state.value,
                 signals.get("wal_rate"),
             ]
@@ -86,7 +91,7 @@ class LiveView:
         self._store.set(
             STATE_KEY,
             {
-                "backup_id": self._backup_id,
+                "backup_id": self.number,
                 "plan": self._plan_name,
                 "time": round(moment, 3),
                 "done": progress.done,
@@ -134,6 +139,11 @@ class LiveView:
             if not self._failed:
                 _log.warning("The copy goes on, but cannot be shown in Airflow: %r", error)
             self._failed = True
+
+
+def _latency(progress: Progress) -> float | None:
+    values = {found.signal: found.value for found in progress.assessment.findings} if progress.assessment else {}
+    return values.get("read_latency") or values.get("commit_latency")
 
 
 def _limit(finding: Finding) -> dict[str, float | None]:

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 from airflow_backup_guard.core.units import Rate
 from airflow_backup_guard.core.wal import LSN
 from airflow_backup_guard.errors import SourceUnavailable
 from airflow_backup_guard.postgres.replication import KeepGoing, ReplicationConnection
+
+_DATA = ord("d")
 
 
 class MessageKind(Enum):
@@ -24,8 +27,7 @@ class MessageKind(Enum):
     PROGRESS = b"p"
 
 
-@dataclass(frozen=True)
-class Message:
+class Message(NamedTuple):  # there are 30,000 in a gigabyte
     """``name`` (such as ``base.tar`` or ``16385.tar``) comes with ARCHIVE; ``data``, at most 32 KiB, with DATA."""
 
     kind: MessageKind
@@ -81,9 +83,9 @@ class BaseBackup:
         message = self._connection.copy_data(timeout)
         if message is None or isinstance(message, bool):
             return message
-        kind = bytes(message[:1])
-        if kind == b"d":
+        if message[0] == _DATA:
             return Message(MessageKind.DATA, message[1:])
+        kind = bytes(message[:1])
         if kind == b"n":
             name = bytes(message[1:]).split(b"\0", 1)[0].decode("utf-8", "backslashreplace")
             if name not in self._archives:

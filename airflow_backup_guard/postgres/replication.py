@@ -119,6 +119,9 @@ class ReplicationConnection:
         """The next message of the stream; None if none came within ``timeout`` seconds, False at its end."""
         size, data = self._copy_message()
         if size == 0:
+            self._consume()  # what has arrived already need not be waited for
+            size, data = self._copy_message()
+        if size == 0:
             self._receive(timeout)
             size, data = self._copy_message()
         if size > 0:
@@ -147,8 +150,10 @@ class ReplicationConnection:
 
     def _receive(self, timeout: float) -> None:
         self._poll.poll(timeout * 1000)
+        self._consume()  # also after a timeout: what TLS has decrypted already does not show on the socket
+
+    def _consume(self) -> None:
         try:
-            # Also after a timeout: what TLS has decrypted already does not show on the socket.
             self._pgconn.consume_input()
         except psycopg.Error as error:
             raise self._broken(str(error)) from error

@@ -23,6 +23,12 @@ def end_sessions(dsn: str, backup_id: str) -> int:
         return len(connection.execute(_END, [session_name(backup_id)]).fetchall())
 
 
+def end_session(dsn: str, pid: int, application_name: str) -> None:
+    """End one session, by its process in the server, if that is still the one of that name. Raises as ``connect``."""
+    with connect(dsn) as connection:
+        connection.execute(_END_SOME, [application_name, [pid]])
+
+
 def end_own_sessions(dsn: str, backup_id: str, pids: Sequence[int]) -> int:
     """End those of one backup's sessions that have these process ids: another try of it may have others by now."""
     with connect(dsn) as connection:

@@ -18,6 +18,7 @@ from airflow_backup_guard.postgres.connection import (
     session_options,
     translated,
 )
+from airflow_backup_guard.postgres.sessions import end_session
 
 _CREATE = "SELECT lsn FROM pg_create_physical_replication_slot(%s, immediately_reserve => true, temporary => true)"
 _WRITTEN = """
@@ -46,6 +47,7 @@ class BackupSlot:
             self._connection = AnsweringConnection.connect(
                 conninfo(dsn, application_name=application_name, options=session_options(dsn)), autocommit=True
             )
+            pid = self._connection.info.backend_pid
             try:
                 created = self._connection.execute(_CREATE, [SLOT_NAME]).fetchone()
                 self._kept_from = str(created[0]) if created else ""
@@ -57,6 +59,9 @@ class BackupSlot:
                 ) from error
             except BaseException:
                 self._connection.close()
+                # The slot may be there, and where the network lets no goodbye through it would be for minutes.
+                with suppress(BackupGuardError):
+                    end_session(dsn, pid, application_name)
                 raise
 
     @property

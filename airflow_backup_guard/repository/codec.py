@@ -126,7 +126,7 @@ class DecodedReader(io.BufferedIOBase):
         self._identities = identities
         self._age: AgeFilter | None = None
         self._content = decompressed(self._decrypted() if key.endswith(".age") else self._stored_chunks())
-        self._pending = bytearray()
+        self._rest = memoryview(b"")
         self._failure: BaseException | None = None
 
     @property
@@ -140,22 +140,25 @@ class DecodedReader(io.BufferedIOBase):
 
     def read(self, size: int | None = -1) -> bytes:
         """Return ``size`` bytes, fewer only at the end; all that are left if it is negative or None."""
-        if self.closed:
-            raise ValueError(f"the reader of {self._key} is closed")
-        everything = size is None or size < 0
-        while everything or len(self._pending) < (size or 0):
-            content = self._next()
-            if content is None:
-                break
-            self._pending += content
-        end = len(self._pending) if everything else size
-        piece = bytes(memoryview(self._pending)[:end])
-        del self._pending[:end]
-        return piece
+        left = -1 if size is None or size < 0 else size
+        pieces = []
+        while left and (piece := self.read1(left)):
+            pieces.append(piece)
+            left -= len(piece) if left > 0 else 0
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def read1(self, size: int = -1) -> bytes:
-        """Return up to ``size`` bytes."""
-        return self.read(_READ if size < 0 else size)
+        """Return up to ``size`` bytes, or what is ready: some blocks of zstd, and nothing only at the end."""
+        if self.closed:
+            raise ValueError(f"the reader of {self._key} is closed")
+        if not self._rest and size:
+            content = self._next() or b""
+            if not 0 <= size < len(content):
+                return content
+            self._rest = memoryview(content)
+        piece = self._rest[: size if size >= 0 else None]
+        self._rest = self._rest[len(piece) :]
+        return bytes(piece)
 
     def skip_rest(self) -> None:
         """Read the rest of the stored bytes undecoded, to know their size and digest; this takes no identity."""

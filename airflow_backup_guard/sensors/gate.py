@@ -85,7 +85,10 @@ class Gate(ShownTask, BaseSensorOperator):
             if store is None:
                 return
             now = timezone.utcnow()
-            before = store.get(LOOK_KEY) or {}
+            before = store.get(LOOK_KEY)
+            if before is None:
+                self.keep_plan(context)
+                before = {}
             levels = levels_since(before.get("levels", {}), seen.get("findings", ()), now)
             store.set(LOOK_KEY, {"time": now.isoformat(), "opened": opened, "seen": seen, "levels": levels})
         except Exception as error:  # the picture must not keep a gate from its work

@@ -17,6 +17,7 @@ _log = logging.getLogger(__name__)
 
 # Nothing from outside, nothing inline; Airflow shows the pages in a frame of its own origin.
 _HEADERS = {
+    "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'self'",
     "Referrer-Policy": "same-origin",
@@ -25,7 +26,7 @@ _HEADERS = {
 
 
 class _Headers:
-    """Middleware: adds ``_HEADERS`` to every answer, errors included."""
+    """Middleware: adds ``_HEADERS`` to every answer that has none of its own, errors included."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -34,8 +35,8 @@ class _Headers:
         async def with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
-                headers.update(_HEADERS)
-                headers.setdefault("Cache-Control", "no-store")
+                for name, value in _HEADERS.items():
+                    headers.setdefault(name, value)
             await send(message)
 
         await self._app(scope, receive, with_headers)

@@ -17,7 +17,7 @@ from airflow_backup_guard.engine import control
 from airflow_backup_guard.engine.shown import Kept, kept_of_command, kept_of_copy
 from airflow_backup_guard.errors import InvalidPlan
 from airflow_backup_guard.operators.live import STATE_KEY
-from airflow_backup_guard.ui.instances import Instance, kept, returned
+from airflow_backup_guard.ui.instances import Instance, kept, problem
 from airflow_backup_guard.ui.plans import PlanTask
 from airflow_backup_guard.ui.reading import PATIENCE, Remembered, problem_text, repository_of, within
 
@@ -53,9 +53,7 @@ def subject_of(task: PlanTask, instance: Instance) -> Subject:
     if not instance.over and instance.started_at and live.get("time", 0) < instance.started_at.timestamp():
         live = {}
     plan = BackupPlan.from_dict(task.plans[0]) if task.plans else None
-    number = str(returned(instance).get("command_id", "") if task.step == "command" else live.get("backup_id", ""))
-    if task.step == "command" and not number and instance.running and plan is not None:
-        number = _running_command(plan)
+    number = str(live.get("backup_id", ""))
     if not is_backup_id(number):  # it becomes part of a key
         number = ""
     return Subject(task.step, plan, number, live)
@@ -81,9 +79,13 @@ def view(task: PlanTask, instance: Instance, *, after: float | None) -> dict[str
         notes.append(f"The task has told nothing for {time.time() - subject.live['time']:.0f} s.")
     if instance.running and not subject.live:
         notes.append("It has yet to begin.")
+    why = problem(instance)
+    if instance.over and not subject.live and not why:
+        notes.append("It ended before it had anything to show: its log says why.")
     return {
         "kind": subject.step,
         "plan": subject.plan.name if subject.plan else str(subject.live.get("plan", "")),
+        "repository": subject.plan.repository if subject.plan else "",
         "number": subject.number,
         "running": instance.running,
         "over": instance.over,
@@ -94,7 +96,7 @@ def view(task: PlanTask, instance: Instance, *, after: float | None) -> dict[str
         "pauses": _pauses(shown),
         "limits": _limits(subject),
         "of_standby": "read_latency" in subject.live.get("limits", {}),
-        "outcome": found.outcome,
+        "outcome": why or found.outcome,
         "receipt": [list(pair) for pair in found.receipt],
         "notes": [*notes, *found.notes],
         "orders": _orders_in_force(subject) if instance.running else [],
@@ -110,15 +112,6 @@ def forget_orders(subject: Subject) -> None:
 def _kept(subject: Subject, plan: BackupPlan) -> Kept:
     read: Callable[..., Kept] = kept_of_command if subject.step == "command" else kept_of_copy
     return within(PATIENCE, lambda: read(repository_of(plan), plan.name, subject.number))
-
-
-def _running_command(plan: BackupPlan) -> str:
-    try:
-        running = within(PATIENCE, lambda: control.running_commands(repository_of(plan), plan.name))
-    except Exception as error:
-        problem_text(error)
-        return ""
-    return running[0].command_id if len(running) == 1 else ""
 
 
 def _pauses(picture: CopyPicture) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from airflow_backup_guard.core.signals import signal_named
 from airflow_backup_guard.sensors.gate import LOOK_KEY
-from airflow_backup_guard.ui.instances import Instance, kept, returned
+from airflow_backup_guard.ui.instances import Instance, kept, problem, returned
 from airflow_backup_guard.ui.plans import PlanTask
 
 
@@ -21,6 +21,7 @@ def view(task: PlanTask, instance: Instance) -> dict[str, Any]:
     return {
         "kind": "gate",
         "plan": str(task.plans[0].get("name", "")) if task.plans else "",
+        "repository": str(task.plans[0].get("repository", "")) if task.plans else "",
         "gate": seen.get("gate", ""),
         "running": instance.running,
         "over": instance.over,
@@ -28,7 +29,7 @@ def view(task: PlanTask, instance: Instance) -> dict[str, Any]:
         "now": time.time(),
         "looked_at": datetime.fromisoformat(look["time"]).timestamp() if "time" in look else None,
         "opened": bool(seen.get("opened")) if seen else None,
-        "text": str(seen.get("text", "")),
+        "text": str(seen.get("text", "")) or problem(instance),
         "rows": [_row(found, levels.get(found.get("signal"))) for found in seen.get("findings", ())],
     }
 

@@ -13,6 +13,8 @@ from airflow.models.xcom import XComModel
 from airflow.utils.session import create_session
 from sqlalchemy import select
 
+from airflow_backup_guard.hooks.errors import PROBLEM_KEY
+
 _OVER = {"success", "failed", "skipped", "upstream_failed", "removed"}
 
 
@@ -60,11 +62,21 @@ def kept(instance: Instance, key: str) -> dict[str, Any]:
 
 def returned(instance: Instance) -> dict[str, Any]:
     """What the task returned; empty if it has not, or not what ours return."""
+    found = _xcom(instance, "return_value")
+    return found if isinstance(found, dict) else {}
+
+
+def problem(instance: Instance) -> str:
+    """Why the task failed, as it said itself; empty if it did not."""
+    found = None if instance.running else _xcom(instance, PROBLEM_KEY)
+    return found if isinstance(found, str) else ""
+
+
+def _xcom(instance: Instance, key: str) -> Any:
     statement = _of_instance(select(XComModel), XComModel, instance)
     with create_session() as session:
-        row = session.scalar(statement.where(XComModel.key == "return_value"))
-        found = None if row is None else XComModel.deserialize_value(row)
-    return found if isinstance(found, dict) else {}
+        row = session.scalar(statement.where(XComModel.key == key))
+        return None if row is None else XComModel.deserialize_value(row)
 
 
 def _of_instance(statement: Any, model: Any, instance: Instance) -> Any:

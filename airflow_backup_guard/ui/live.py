@@ -36,17 +36,19 @@ _FACTS = (
 
 def live_copies(plans: Iterable[KnownPlan]) -> dict[tuple[str, str], list[dict[str, Any]]]:
     """What the running tasks of some plans say of themselves, by plan and repository; sizes in bytes."""
-    of_task = {
-        (dag_id, task_id): (known.name, known.repository) for known in plans for dag_id, task_id, _ in known.tasks
-    }
+    of_task: dict[tuple[str, str], list[tuple[str, str]]] = defaultdict(list)
+    for known in plans:
+        for dag_id, task_id, _ in known.tasks:
+            of_task[dag_id, task_id].append((known.name, known.repository))
     found: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
-    for dag_id, run_id, task_id, value in _running(sorted({dag_id for dag_id, _ in of_task})):
-        plan = of_task.get((dag_id, task_id))
+    for dag_id, run_id, task_id, map_index, value in _running(sorted({dag_id for dag_id, _ in of_task})):
         said = _read(value)
-        # A task with several plans says itself whose copy this is.
-        if plan is not None and said is not None and said.get("plan", plan[0]) == plan[0]:
-            facts = {name: said.get(name) for name in _FACTS}
-            found[plan].append({**facts, "dag_id": dag_id, "run_id": run_id, "task_id": task_id})
+        for plan in of_task.get((dag_id, task_id), ()) if said else ():
+            # Each instance of a mapped task says itself whose copy this is.
+            if said.get("plan", plan[0]) == plan[0]:
+                facts = {name: said.get(name) for name in _FACTS}
+                where = {"dag_id": dag_id, "run_id": run_id, "task_id": task_id, "map_index": map_index}
+                found[plan].append({**facts, **where})
     return found
 
 
@@ -62,12 +64,12 @@ def next_runs(dag_ids: Iterable[str]) -> list[tuple[str, datetime | None, bool]]
     return sorted(found, key=lambda one: (one[1] is None, one[1].timestamp() if one[1] else 0.0, one[0]))
 
 
-def _running(dag_ids: list[str]) -> Iterator[tuple[str, str, str, str]]:
+def _running(dag_ids: list[str]) -> Iterator[tuple[str, str, str, int, str]]:
     state = TaskStateStoreModel
     with create_session() as session:
         for start in range(0, len(dag_ids), _AT_ONCE):
             yield from session.execute(
-                select(state.dag_id, state.run_id, state.task_id, state.value)
+                select(state.dag_id, state.run_id, state.task_id, state.map_index, state.value)
                 .join(
                     TaskInstance,
                     and_(
@@ -85,9 +87,9 @@ def _running(dag_ids: list[str]) -> Iterator[tuple[str, str, str, str]]:
             ).tuples()
 
 
-def _read(value: str) -> dict[str, Any] | None:
+def _read(value: str) -> dict[str, Any]:
     try:
         said = json.loads(value)
     except ValueError:
-        return None
-    return said if isinstance(said, dict) else None
+        return {}
+    return said if isinstance(said, dict) else {}

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from fastapi import APIRouter, HTTPException
+from fastapi import APIRouter, HTTPException, Query
 from fastapi.responses import Response
 
 from airflow_backup_guard.core import BackupPlan, backup
+from airflow_backup_guard.core.audit.html import html
 from airflow_backup_guard.core.picture import telemetry_svg
+from airflow_backup_guard.core.printed import style_digest
 from airflow_backup_guard.engine import catalog, plan_details
+from airflow_backup_guard.engine.audit import stored_audit
 from airflow_backup_guard.errors import BackupGuardError, RepositoryDenied
 from airflow_backup_guard.ui.access import User, readable_dags
 from airflow_backup_guard.ui.live import live_copies, next_runs
@@ -60,6 +63,17 @@ def picture(user: User, name: str, repository: str, backup_id: str) -> Response:
         return telemetry_svg(lines, f"Backup {backup_id} of plan {found.name}")
 
     return Response(_told(read), media_type="image/svg+xml")
+
+
+@router.get("/audit")
+def audit_report(user: User, name: str, repository: str, number: Annotated[int, Query(ge=1)]) -> Response:
+    """The report of an audit, made of what is stored: no HTML of the repository is served."""
+    _, found = _known(user, name, repository)
+    report = _told(lambda: html([stored_audit(repository_of(found), found.name, number)]))
+    policy = (
+        f"default-src 'none'; style-src {style_digest()}; base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
+    )
+    return Response(report, media_type="text/html", headers={"Content-Security-Policy": policy})
 
 
 @router.get("/week")

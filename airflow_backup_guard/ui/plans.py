@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
@@ -16,21 +17,25 @@ from airflow.utils.session import create_session
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from airflow_backup_guard import operators, sensors
 from airflow_backup_guard.core import BackupPlan
 from airflow_backup_guard.errors import InvalidPlan
 from airflow_backup_guard.hooks.shown import FIELD, read_shown
 
 _AT_ONCE = 200  # DAGs in one query: none of the databases takes parameters without end
+_STEPS = {name: getattr(module, name).backup_step for module in (operators, sensors) for name in module.__all__}
 
 
 @dataclass(frozen=True)
 class PlanTask:
-    """A task of ours: the step that it is, and its plans, each as plain values."""
+    """A task of ours: the step that it is, and its plans, each as plain values. Each instance of one that is mapped
+    (``expand``), or in a mapped group, has a plan of its own."""
 
     dag_id: str
     task_id: str
     step: str
     plans: tuple[dict[str, Any], ...]
+    mapped: bool = False
 
 
 @dataclass(frozen=True)
@@ -135,4 +140,27 @@ def _tasks(dag_id: str, data: dict[str, Any]) -> Iterable[PlanTask]:
         shown = read_shown(task.get(FIELD))
         if shown is not None:
             step, plans = shown
-            yield PlanTask(dag_id, str(task["task_id"]), step, tuple(plans))
+            yield PlanTask(dag_id, str(task["task_id"]), step, tuple(plans), mapped=not plans)
+        elif task.get("_is_mapped") and str(task.get("_task_module")).startswith("airflow_backup_guard."):
+            step = _STEPS.get(str(task.get("task_type")), "other")
+            yield PlanTask(dag_id, str(task["task_id"]), step, tuple(_mapped_plans(task)), mapped=True)
+
+
+def _mapped_plans(task: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Those that the DAG file itself names; where another task returns them, there are none before it has run."""
+    expanded = _plain(task.get("expand_input", {}).get("value"))
+    each = expanded if isinstance(expanded, list) else [expanded]
+    for arguments in (task.get("partial_kwargs", {}), *each):
+        found = _plain(arguments.get("plan")) if isinstance(arguments, dict) else None
+        for text in found if isinstance(found, list) else [found]:
+            with suppress(TypeError, ValueError):
+                plan = json.loads(str(text))
+                if isinstance(plan, dict):
+                    yield plan
+
+
+def _plain(value: Any) -> Any:
+    """Without what Airflow's serialization says of types."""
+    if isinstance(value, dict) and "__type" in value:
+        return _plain(value.get("__var"))
+    return [_plain(one) for one in value] if isinstance(value, list) else value

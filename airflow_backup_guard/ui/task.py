@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from fastapi import APIRouter, HTTPException
 
+from airflow_backup_guard.hooks.shown import PLAN_KEY
 from airflow_backup_guard.operators.live import STATE_KEY
 from airflow_backup_guard.ui import copy_view, gate_view
 from airflow_backup_guard.ui.access import User, may_change, may_read_task
@@ -46,6 +48,9 @@ def find(dag_id: str, run_id: str, task_id: str, map_index: str) -> tuple[PlanTa
         raise HTTPException(404, "There is no such task instance.")
     task = find_task(dag_id, task_id)
     if task is None and kept(instance, STATE_KEY):
-        # A mapped task has no plan in the DAG, and one that was removed from the DAG is not in it.
-        task = PlanTask(dag_id, task_id, "copy", ())
+        # It was removed from the DAG, or is of a class of the user's own that is mapped.
+        task = PlanTask(dag_id, task_id, "copy", (), mapped=True)
+    if task is not None and task.mapped:
+        plan = kept(instance, PLAN_KEY)
+        task = replace(task, plans=(plan,) if plan else ())
     return task, instance

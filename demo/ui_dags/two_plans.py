@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from datetime import datetime, timedelta, timezone
 
 import pendulum
 from airflow.sdk import DAG
@@ -19,17 +18,14 @@ from airflow_backup_guard.sensors import OffPeakSensor
 from airflow_backup_guard.timetables import OffPeakTimetable
 
 repository = os.environ["DEMO_REPOSITORY"]
-now = datetime.now(timezone.utc)
-# A window around now, so that a copy runs to look at.
-opens = int(os.environ.get("DEMO_OPENS", (now.hour - 1) % 24))
-launch = now.date() + timedelta(days=3)
+opens = int(os.environ["DEMO_OPENS"])
 
 shop = BackupPlan(
     name="shop",
     connection="shop_primary",
     repository=repository,
     calendar=OffPeakCalendar.parse(
-        f"daily {opens:02}:00-{(opens + 7) % 24:02}:00", tz="UTC", blackouts=[f"{launch:%Y-%m-%d} (launch)"]
+        f"daily {opens:02}:00-{(opens + 7) % 24:02}:00", tz="UTC", blackouts=[f"{os.environ['DEMO_LAUNCH']} (launch)"]
     ),
     limits=LoadLimits(commit_latency=("25ms", "100ms")),
     rpo="26h",

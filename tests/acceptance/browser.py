@@ -6,10 +6,12 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
+from PIL import Image
+from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
 
 from tests.acceptance.conftest import TOP
 
@@ -37,7 +39,7 @@ class Window:
         self.url = url
         self.complaints: list[str] = []
         self.page: Page = browser.new_context(viewport={"width": width, "height": height}).new_page()
-        self.page.set_default_timeout(20_000)
+        self.page.set_default_timeout(60_000)
         self.page.on("console", self._note)
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
 
@@ -51,13 +53,20 @@ class Window:
 
     def picture(self, name: str) -> None:
         """Leave one for people to look at."""
-        PICTURES.mkdir(parents=True, exist_ok=True)
-        self.page.screenshot(path=PICTURES / f"{name}.png")
+        leave_picture(self.page, name)
 
     def _note(self, message: ConsoleMessage) -> None:
         text = f"{message.text} {message.location}"
         if message.type in ("error", "warning") and not any(known in text for known in _OF_AIRFLOW):
             self.complaints.append(text)
+
+
+def leave_picture(page: Page, name: str, *, full_page: bool = False) -> None:
+    """What a page looks like, as a small file that is fit for the documentation."""
+    PICTURES.mkdir(parents=True, exist_ok=True)
+    with Image.open(BytesIO(page.screenshot(full_page=full_page))) as taken:
+        few = taken.convert("RGB").quantize(128, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+        few.save(PICTURES / f"{name}.png", optimize=True)
 
 
 @contextmanager
@@ -68,6 +77,7 @@ def browser() -> Iterator[Browser]:
         # As root, as in a container, Chromium runs only without its sandbox; the pages are our own.
         options = ["--no-sandbox"] if os.geteuid() == 0 else []
         started = playwright.chromium.launch(executable_path=Path(program), args=options)
+        expect.set_options(timeout=60_000)
         try:
             yield started
         finally:

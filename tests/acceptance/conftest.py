@@ -24,7 +24,7 @@ from airflow_backup_guard.postgres.server import LocalServer
 from tests.acceptance.people import ACCOUNTS
 from tests.acceptance.planted import planted
 from tests.acceptance.processes import end, free_ports, running
-from tests.acceptance.shown import Shown
+from tests.acceptance.shown import Shown, s3_with_a_backup
 from tests.webhook import Webhook
 
 TOP = Path(__file__).resolve().parents[2]
@@ -84,6 +84,7 @@ class Airflow:
         webhook: Webhook,
         environment: dict[str, str],
     ) -> None:
+        self.url = url
         self.environment = environment
         self.server = server
         self.metrics = metrics
@@ -215,22 +216,22 @@ def accounts(airflow: Airflow, shown: Shown) -> Iterator[ApiServer]:
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(passwords),
     }
     log = home / "accounts.log"
-    with log.open("w") as output:
+    with s3_with_a_backup() as connection, log.open("w") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "airflow", "api-server"],
-            env=environment,
+            env={**environment, "AIRFLOW_CONN_SHOWN_S3": connection},
             cwd=home,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    try:
-        running = ApiServer(url, log)
-        airflow.wait_until(running.ready, f"an API server with a login: {log}", START_SECONDS)
-        yield running
-    finally:
-        end(process)
+        try:
+            running = ApiServer(url, log)
+            airflow.wait_until(running.ready, f"an API server with a login: {log}", START_SECONDS)
+            yield running
+        finally:
+            end(process)
 
 
 @pytest.fixture(scope="session")

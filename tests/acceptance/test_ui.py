@@ -7,22 +7,37 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from urllib.parse import quote, urlencode
 
+import httpx
 import pytest
 from playwright.sync_api import Browser, FrameLocator, expect
 
+from airflow_backup_guard.core.command import COMMANDS
 from airflow_backup_guard.operators.live import STATE_KEY
+from airflow_backup_guard.repository import open_repository
+from tests.acceptance.accessible import faults
 from tests.acceptance.browser import Window, browser
 from tests.acceptance.conftest import Airflow, ApiServer, scrubbed_environment
 
+# What each route answers somebody who asks for a plan, or a task, of a DAG that is hidden from them.
+OF_THE_HIDDEN = {
+    "GET /{name}": 200,  # the page itself, which shows nothing
+    "GET /static/{name}": 404,
+    "GET /api/plans": 200,  # without that plan
+    "GET /api/plan": 404,
+    "GET /api/backup": 404,
+    "GET /api/picture": 404,
+    "GET /api/audit": 404,
+    "GET /api/week": 404,
+    "GET /api/task": 403,
+    "POST /api/task/order": 403,
+}
 ROUTES = """
 import json
 from airflow_backup_guard.ui.app import build_app
 print(json.dumps([[route.path, sorted(route.methods)] for route in build_app().routes]))
 """
-FORBIDDEN = r"""<style|<script(?! )|\s(?:on\w+|style)=|(?:src|href)="(?!static/)"""
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +53,9 @@ def copying(airflow: Airflow) -> Iterator[str]:
     run = airflow.trigger("slow")
 
     def begun() -> bool:
+        nonlocal run
+        if airflow.api("GET", run)["state"] == "failed":  # Airflow gives up a task that it could not start in time
+            run = airflow.trigger("slow")
         return bool((airflow.kept(run, "copy", STATE_KEY) or {}).get("done"))
 
     airflow.wait_until(begun, "a copy")
@@ -50,25 +68,49 @@ def of_copy(run_id: str) -> dict[str, str]:
     return {"dag_id": "slow", "run_id": run_id, "task_id": "copy", "map_index": "{MAP_INDEX}"}
 
 
-def test_every_route_needs_a_login(accounts: ApiServer, tmp_path: Path) -> None:
-    """Each route that the app has, files included, answers 401 to nobody; a token that is none does not help."""
+@pytest.fixture(scope="module")
+def routes(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Every route that the app has, as ``GET /api/plans``."""
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", ROUTES],
-        env=scrubbed_environment(tmp_path),
+        env=scrubbed_environment(tmp_path_factory.mktemp("routes")),
         check=True,
         capture_output=True,
         text=True,
     )
-    routes = json.loads(done.stdout.splitlines()[-1])
-    assert ["/api/task/order", ["POST"]] in routes and ["/static/{name}", ["GET"]] in routes
+    return [f"{method} {path}" for path, methods in json.loads(done.stdout.splitlines()[-1]) for method in methods]
+
+
+def test_every_route_needs_a_login(accounts: ApiServer, routes: list[str]) -> None:
+    """Each route that the app has, files included, answers 401 to nobody; a token that is none does not help."""
     with accounts.client() as nobody:
-        for path, methods in routes:
-            for method in methods:
-                address = f"/backup-guard{path.replace('{name}', 'backups')}"
-                answer = nobody.request(method, address, params=of_copy("x"), json={})
-                assert answer.status_code == 401, (method, path, answer.status_code)
+        for route in routes:
+            assert asked_of_the_hidden(nobody, route, "x", "file:///srv/backups").status_code == 401, route
         nobody.headers["Authorization"] = "Bearer nonsense"
-        assert nobody.get("/backup-guard/api/plans").status_code == 403
+        for route in routes:
+            assert asked_of_the_hidden(nobody, route, "x", "file:///srv/backups").status_code in (401, 403), route
+
+
+def test_no_route_tells_of_a_dag_that_one_may_not_see(
+    airflow: Airflow, accounts: ApiServer, routes: list[str], copying: str
+) -> None:
+    """Each route that the app has, so that a new one cannot be forgotten; and those who may see it do."""
+    where = airflow.repository.as_uri()
+    with accounts.client("stranger") as stranger, accounts.client("viewer") as viewer:
+        answers = {route: asked_of_the_hidden(stranger, route, copying, where) for route in routes}
+        assert asked_of_the_hidden(viewer, "GET /api/plan", copying, where).status_code == 200
+    assert {route: answer.status_code for route, answer in answers.items()} == OF_THE_HIDDEN
+    assert not [route for route, answer in answers.items() if copying in answer.text or '"slow"' in answer.text]
+
+
+def asked_of_the_hidden(client: httpx.Client, route: str, run_id: str, repository: str) -> httpx.Response:
+    """Ask one route for the plan and the task that are hidden from ``stranger``."""
+    method, path = route.split()
+    number = "20260101T000000Z-0000"
+    parameters = {"name": "slow", "repository": repository, "backup_id": number, "number": "1", **of_copy(run_id)}
+    body = {"action": "pause", "number": number} if method == "POST" else None
+    address = f"/backup-guard{path.replace('{name}', 'backups')}"
+    return client.request(method, address, params=parameters, json=body)
 
 
 def test_every_answer_forbids_what_is_from_elsewhere(accounts: ApiServer) -> None:
@@ -144,7 +186,10 @@ def test_people_see_a_copy_and_hold_it_from_its_tab(
     expect(frame.get_by_role("heading", name="Pauses")).to_be_visible()
     switch(window, frame, "light", "dark")
     window.picture("copy-dark")
+    framed = window.page.frames[1]
+    assert faults(framed) == []
     switch(window, frame, "dark", "light")
+    assert faults(framed) == []
     give(frame, "resume", "")
     expect(frame.locator(".badge")).not_to_have_text("paused")
     expect(frame.get_by_text("until now")).to_be_hidden()
@@ -177,20 +222,109 @@ def switch(window: Window, frame: FrameLocator, old: str, new: str) -> None:
     expect(frame.locator("html")).to_have_attribute("data-theme", new)
 
 
-def test_a_gate_and_any_other_task_have_their_tab(airflow: Airflow, accounts: ApiServer, chromium: Browser) -> None:
-    """A gate shows each value against its threshold and since when; a task of others says that it is none of ours;
-    and the list of plans opens from the navigation."""
-    run = airflow.trigger("gates_open")
+def test_a_gate_has_its_tab(airflow: Airflow, accounts: ApiServer, chromium: Browser) -> None:
+    """A gate, open or closed, shows each value against its threshold and since when; and the list of plans opens from
+    the navigation."""
+    run, shut = airflow.trigger("gates_open"), airflow.trigger("gates_closed")
     assert airflow.finish(run) == "success"
+    assert airflow.finish(shut) == "failed"
     run_id = run.rpartition("/")[2]
     window = Window(chromium, accounts.url, width=390, height=844)
     window.log_in("viewer")
     frame = tab(window, run_id, "WriteLoadSensor_deferred", "gates_open")
     expect(frame.get_by_role("row").filter(has_text="commit latency")).to_contain_text("normal")
+    frame = tab(window, shut.rpartition("/")[2], "WriteLoadSensor_poked", "gates_closed")
+    expect(frame.locator(".badge")).to_have_text("closed")
+    expect(frame.get_by_role("row").filter(has_text="commit latency")).to_contain_text("high")
+    assert faults(window.page.frames[1]) == []
+    window.picture("gate-closed-phone")
     gate = {"dag_id": "gates_open", "run_id": run_id, "task_id": "WriteLoadSensor_poked"}
     window.page.goto(f"{window.url}/backup-guard/task?{urlencode(gate)}")
     expect(window.page.get_by_role("row").filter(has_text="WAL written")).to_contain_text("100MB/s")
     window.picture("gate-phone")
     window.page.goto(f"{window.url}/plugin/backup-guard")
     expect(window.page.frame_locator("iframe").get_by_role("heading", level=1)).to_have_text("Backups")
+    assert window.complaints == []
+
+
+def test_people_limit_and_stop_what_runs(airflow: Airflow, accounts: ApiServer, chromium: Browser) -> None:
+    """A copy is limited and stopped, a guarded command paused and stopped, each from its tab: both end as failed, and
+    the tab says who stopped it. A copy that never began has a tab that says so."""
+    copy, command, failing = (airflow.trigger(dag) for dag in ("slow", "slow_command", "wrong_password"))
+    window = Window(chromium, accounts.url, height=1100)
+    window.log_in("alice")
+    frame = tab(window, command.rpartition("/")[2], "backup", "slow_command")
+    expect(frame.get_by_role("heading", level=1)).to_contain_text("Guarded command 20")
+    give(frame, "pause", "checkout is slow")
+    expect(frame.get_by_text("paused by alice in Airflow: checkout is slow").first).to_be_visible()
+    window.picture("command")
+    assert faults(window.page.frames[1]) == []
+    give(frame, "stop", "")
+    expect(frame.locator(".badge")).to_have_text("failed", timeout=60_000)
+    expect(frame.get_by_text("Stopped: alice in Airflow.")).to_be_visible()
+    expect(frame.locator("#receipt")).to_contain_text("stood still")
+
+    frame = tab(window, copy.rpartition("/")[2])
+    frame.locator("#limit").click(timeout=60_000)
+    frame.get_by_label("At most").fill("1MB a minute")
+    frame.get_by_role("dialog").get_by_role("button", name="Limit").click()
+    expect(frame.get_by_role("alert")).to_contain_text("1MB a minute")
+    frame.get_by_label("At most").fill("1.5MB/s")
+    frame.get_by_label("At most").press("Enter")
+    expect(frame.get_by_role("dialog")).to_be_hidden()
+    expect(frame.get_by_text("limited to 1.5MB/s by alice in Airflow").first).to_be_visible()
+    give(frame, "stop", "launch at ten")
+    expect(frame.locator(".badge")).to_have_text("failed", timeout=60_000)
+    expect(frame.get_by_text("Stopped: alice in Airflow: launch at ten.")).to_be_visible()
+    expect(frame.locator("#stop")).to_be_hidden()
+    window.picture("copy-stopped")
+    airflow.finish(failing)
+    frame = tab(window, failing.rpartition("/")[2], dag="wrong_password")
+    expect(frame.locator("main")).to_contain_text("It ended before it had anything to show")
+    # That the limit was refused is logged by the browser itself, and told by the page.
+    assert [text for text in window.complaints if "status of 409" not in text] == []
+    repository = open_repository(airflow.repository.as_uri())
+    repository.delete_all([info.key for info in repository.list(f"{COMMANDS}slow_command/")])
+
+
+def test_each_instance_of_a_mapped_task_has_the_plan_that_is_its_own(
+    airflow: Airflow, accounts: ApiServer, chromium: Browser
+) -> None:
+    """In its tab and behind its link; the page of all plans has those that the DAG names; and a task of others says in
+    its tab that it is none of ours."""
+    run = airflow.trigger("mapped_plans")
+    assert airflow.finish(run) == "success"
+    run_id = run.rpartition("/")[2]
+    repository = open_repository(airflow.repository.as_uri())
+    names = ("mapped-one", "mapped-two")
+    with accounts.client("viewer") as client:
+        for map_index, name in enumerate(names):
+            for task in ("gate", "copy"):
+                where = {"dag_id": "mapped_plans", "run_id": run_id, "task_id": task, "map_index": str(map_index)}
+                seen = client.get("/backup-guard/api/task", params=where).json()
+                assert (seen["kind"], seen["plan"]) == (task, name)
+            assert seen["receipt"] and [info.key for info in repository.list(f"records/{name}/{seen['number']}")]
+            link = airflow.api("GET", f"{run}/taskInstances/copy/links?map_index={map_index}")["extra_links"]
+            assert f"name={name}&" in link["Backups of the plan"]
+        plans = client.get("/backup-guard/api/plans", params={"limit": 100}).json()["plans"]
+    known = {plan["name"]: plan["dag_ids"] for plan in plans}
+    assert [known.get(name) for name in names] == [["mapped_plans"], ["mapped_plans"]]
+    window = Window(chromium, accounts.url)
+    window.log_in("viewer")
+    mapped = f"dags/mapped_plans/runs/{quote(run_id)}/tasks/copy/mapped/1"
+    window.page.goto(f"{window.url}/{mapped}/plugin/backup")
+    expect(window.page.frame_locator("iframe").get_by_role("heading", level=1)).to_contain_text("of plan mapped-two")
+    frame = tab(window, run_id, "foreign", "mapped_plans")
+    expect(frame.get_by_text("This is not a task of Backup Guard")).to_be_visible()
+    assert faults(window.page.frames[1]) == []
+    assert window.complaints == []
+    # The link is to the address that the tasks know of, which is that of the other server.
+    window = Window(chromium, airflow.url)
+    window.page.goto(f"{window.url}/{mapped}/details")
+    window.page.get_by_role("link", name="Backups of the plan").click()
+    expect(window.page.frame_locator("iframe").get_by_role("heading", level=1)).to_have_text("mapped-two")
+    expect(window.page.frame_locator("iframe").locator("#backups tbody tr")).to_have_count(1)
+    window.page.goto(f"{window.url}/dags/guarded_base_backup")
+    window.page.get_by_role("button", name="Dag Docs").click()
+    expect(window.page.get_by_role("dialog")).to_contain_text("A guarded base backup")
     assert window.complaints == []

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, closing
+from contextlib import closing
+from html import escape
 from urllib.parse import urlencode
 
 import pytest
 from playwright.sync_api import Browser, Page
 
-from tests.acceptance.browser import PICTURES
+from tests.acceptance.accessible import faults, walk
 from tests.acceptance.browser import browser as started
+from tests.acceptance.browser import leave_picture
 from tests.acceptance.conftest import Airflow, ApiServer
 from tests.acceptance.shown import HTML, Shown
 
 GONE = {"name": "removed", "repository": "file:///srv/backups"}
-NAMES = ("shown-away", "shown-broken", "shown-good", "shown-locked")
-PAGES = ("backups", "plan", "off-peak")
-API = ("plans", "plan", "backup", "picture", "week")
+NAMES = ("shown-away", "shown-broken", "shown-good", "shown-locked", "shown-s3", "shown-sealed")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -53,21 +53,51 @@ def page(browser: Browser, accounts: ApiServer, shown: Shown) -> Iterator[Page]:
     assert [text for text in thrown if "Failed to load resource" not in text] == []
 
 
-def picture(page: Page, name: str) -> None:
-    """Leave a picture for people to look at."""
-    PICTURES.mkdir(parents=True, exist_ok=True)
-    page.screenshot(path=PICTURES / f"{name}.png", full_page=True)
+def test_what_cannot_be_read_is_told_of_its_plan(accounts: ApiServer, shown: Shown) -> None:
+    """A repository that is away, credentials that are missing, broken records, a plan that is gone and ids with HTML
+    in them: each question has an answer that says what is wrong, none of it as HTML."""
+    number = shown.old.backup_id
+    good = {"name": "shown-good", "repository": shown.url}
+    away = {"name": "shown-away", "repository": "file:///nowhere/at/all"}
+    locked = {"name": "shown-locked", "repository": "s3://no_such_connection@backups/prefix"}
+    asked = [
+        ("plan", away, 409, "/nowhere/at"),
+        ("plan", locked, 409, "usable credentials"),
+        ("backup", {**locked, "backup_id": number}, 409, "usable credentials"),
+        ("picture", {**good, "backup_id": number}, 404, "no telemetry"),
+        ("audit", {**away, "number": "1"}, 409, "/nowhere/at"),
+        ("audit", {**good, "number": "2"}, 409, "000002.json"),
+        ("audit", {"name": "shown-broken", "repository": shown.url, "number": "1"}, 409, "cannot be read"),
+        ("plan", GONE, 404, "renamed or removed"),
+        ("plan", {**good, "name": HTML}, 404, "renamed or removed"),
+        ("backup", {**good, "backup_id": HTML}, 404, "no id of a backup"),
+        ("backup", {**good, "backup_id": "20200101T000000Z-0000"}, 409, "20200101T000000Z-0000"),
+        ("task", {"dag_id": "shown_plans", "run_id": HTML, "task_id": HTML}, 404, "no such task"),
+    ]
+    with closing(accounts.client("viewer")) as viewer:
+        for path, parameters, status, text in asked:
+            answer = viewer.get(f"/backup-guard/api/{path}", params=parameters)
+            assert (answer.status_code, answer.headers["Content-Type"]) == (status, "application/json"), (
+                path,
+                parameters,
+            )
+            assert text in answer.text and HTML not in answer.text
+        broken = viewer.get("/backup-guard/api/plan", params={"name": "shown-broken", "repository": shown.url}).json()
+    assert broken["audit"] is None
+    assert sum("cannot be read" in one["message"] for one in broken["problems"]) == 1
+    assert sum("cannot be read" in one["message"] for one in broken["status"]["problems"]) == 1
 
 
-def test_nobody_sees_plans_without_a_login(accounts: ApiServer, shown: Shown) -> None:
-    """Every page and every question about plans is answered with 401 to whoever is not logged in."""
-    where = {"name": "shown-good", "repository": shown.url, "backup_id": shown.old.backup_id}
-    paths = [*PAGES, *(f"api/{name}" for name in API)]
-    with ExitStack() as stack:
-        nobody, viewer = (stack.enter_context(closing(accounts.client(name))) for name in (None, "viewer"))
-        assert {nobody.get(f"/backup-guard/{path}", params=where).status_code for path in paths} == {401}
-        answers = {path: viewer.get(f"/backup-guard/{path}", params=where).status_code for path in paths}
-    assert answers == {**dict.fromkeys(paths, 200), "api/picture": 404}, "that backup has no telemetry"
+def test_the_report_of_an_audit_is_served_as_it_is_stored(accounts: ApiServer, shown: Shown) -> None:
+    """As HTML of our own making, whose style alone its policy allows; what strangers wrote in it is text."""
+    where = {"name": "shown-good", "repository": shown.url, "number": "1"}
+    with closing(accounts.client("viewer")) as viewer:
+        answer = viewer.get("/backup-guard/api/audit", params=where)
+    assert answer.headers["Content-Type"].startswith("text/html") and "BG003" in answer.text
+    assert HTML not in answer.text and escape(HTML) in answer.text
+    policy = answer.headers["Content-Security-Policy"]
+    assert policy.startswith("default-src 'none'; style-src 'sha256-") and "unsafe" not in policy
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
 
 
 def test_the_fleet_tells_each_plan_apart(page: Page) -> None:
@@ -86,10 +116,17 @@ def test_the_fleet_tells_each_plan_apart(page: Page) -> None:
         row[name].get_by_text(reason).first.wait_for()
         assert "unknown" in row[name].inner_text()
         assert "never" not in row[name].locator("td").nth(2).inner_text(), "nobody knows that"
-    picture(page, "fleet")
+    assert faults(page) == []
+    link = good.get_by_role("link", name="shown-good", exact=True)
+    link.evaluate("(node) => { node.dataset.old = 'yes'; node.focus(); }")
+    page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")  # as after a while
+    page.locator("[data-old]").wait_for(state="detached")
+    assert page.evaluate("document.activeElement.textContent") == "shown-good", "the focus stays"
     page.get_by_label("Search").fill("shown-")
+    assert page.locator("#plans tbody tr").count() == len(NAMES)
+    leave_picture(page, "fleet")
     page.get_by_label("Stands").select_option("protected")
-    assert page.locator("#plans tbody tr").count() == 1
+    assert page.locator("#plans tbody tr").count() == 3
     page.get_by_label("Stands").select_option("")
     page.get_by_role("button", name="Plan", exact=True).click()
     page.get_by_role("button", name="Plan", exact=True).press("Enter")
@@ -108,6 +145,11 @@ def test_a_plan_shows_its_backups_and_how_to_restore(page: Page, shown: Shown) -
     assert "the newest of day" in rows.nth(2).inner_text()
     assert HTML in page.locator("main").inner_text()
     assert page.locator("main img").count() == 0
+    findings = page.locator("#findings tbody tr")
+    assert findings.count() == 2
+    assert "fail (critical)" in findings.nth(0).inner_text() and HTML in findings.nth(0).inner_text()
+    assert "Accepted by eve" in findings.nth(1).inner_text()
+    assert (faults(page), walk(page)) == ([], [])
     page.get_by_role("button", name="Copy").click()
     page.get_by_role("button", name="Copied").wait_for()
     command = page.evaluate("navigator.clipboard.readText()")
@@ -118,15 +160,44 @@ def test_a_plan_shows_its_backups_and_how_to_restore(page: Page, shown: Shown) -
     dialog.get_by_text("What proves it").wait_for()
     assert "ran on it 44s after the drill began" in dialog.inner_text()
     assert "44 s of" not in dialog.inner_text(), "the plan has no RTO"
-    picture(page, "backup")
+    assert faults(page) == []
+    leave_picture(page, "backup")
     page.keyboard.press("Escape")
     assert not dialog.is_visible()
-    picture(page, "plan")
+    leave_picture(page, "plan", full_page=True)
     assert page.title() == "Plan shown-good"
+    page.get_by_role("link", name="The whole report").click()
+    page.get_by_role("heading", name="Audit of database backups").wait_for()
+    assert page.evaluate("getComputedStyle(document.querySelector('h2')).borderBottomWidth") == "2px", (
+        "it has its style"
+    )
+    assert page.locator("img").count() == 0
+    leave_picture(page, "audit")
+    page.go_back()
     page.get_by_role("link", name="Off-peak hours").click()
     page.get_by_text("The week of shown-good.").wait_for()
     page.get_by_role("link", name="All plans").click()
     page.locator("#plans tbody tr").first.wait_for()
+
+
+@pytest.mark.parametrize(
+    ("name", "repository", "said"),
+    [
+        ("shown-s3", "s3://shown_s3@shown/prefix", "--repository s3://shown/prefix"),
+        ("shown-sealed", None, "--identity /path/to/identity"),
+    ],
+)
+def test_backups_in_s3_and_encrypted_ones_are_shown(
+    page: Page, shown: Shown, name: str, repository: str | None, said: str
+) -> None:
+    """Through the connection that the API server knows; the command to restore has what it takes, and no secrets."""
+    page.goto(f"plan?{urlencode({'name': name, 'repository': repository or shown.url})}")
+    page.get_by_text("✓ protected").first.wait_for()
+    assert page.locator("#backups tbody tr").count() == 1
+    assert said in page.locator("code").inner_text()
+    page.locator("#backups button").click()
+    page.get_by_role("dialog").get_by_text("What proves it").wait_for()
+    assert (", encrypted" in page.get_by_role("dialog").inner_text()) == (name == "shown-sealed")
 
 
 def test_a_plan_that_was_removed_says_so(page: Page) -> None:
@@ -149,7 +220,8 @@ def test_the_week_is_walked_by_keyboard(page: Page, shown: Shown) -> None:
     said = page.locator("#hour").inner_text()
     assert " 02:00: " in said
     assert "% of the peak; window" in said
-    picture(page, "week")
+    assert (faults(page), walk(page)) == ([], [])
+    leave_picture(page, "week")
 
 
 def test_the_week_is_there_without_its_repository(page: Page) -> None:
@@ -161,7 +233,8 @@ def test_the_week_is_there_without_its_repository(page: Page) -> None:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_pages_fit_a_phone(page: Page, shown: Shown, scheme: str) -> None:
-    """At 390 pixels no page is wider than the screen, by day and by night; what is wide scrolls within itself."""
+    """At 390 pixels no page is wider than the screen, and all of it can be read, by day and by night; what is wide
+    scrolls within itself."""
     page.set_viewport_size({"width": 390, "height": 844})
     page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
     where = urlencode({"name": "shown-good", "repository": shown.url})
@@ -174,7 +247,8 @@ def test_pages_fit_a_phone(page: Page, shown: Shown, scheme: str) -> None:
         page.locator(there).first.wait_for()
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
         assert page.evaluate("document.documentElement.dataset.theme") == scheme
-        picture(page, f"phone-{scheme}-{name.partition('?')[0]}")
+        assert faults(page) == []
+        leave_picture(page, f"phone-{scheme}-{name.partition('?')[0]}")
 
 
 def test_airflow_shows_the_pages_in_its_own_navigation(page: Page) -> None:
@@ -182,6 +256,6 @@ def test_airflow_shows_the_pages_in_its_own_navigation(page: Page) -> None:
     page.goto("../plugin/backup-guard")
     frame = page.frame_locator("iframe")
     frame.get_by_role("link", name="shown-good", exact=True).wait_for()
-    picture(page, "airflow")
+    leave_picture(page, "airflow")
     page.goto("../plugin/backup-guard-off-peak")
     frame.locator("table.week").wait_for()

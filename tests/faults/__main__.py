@@ -25,7 +25,8 @@ def main() -> int:
     parser.add_argument("--restores", type=float, default=0.1, help="share of backups that a server is started on")
     parser.add_argument("--list", action="store_true", help="show the faults, and inject none")
     arguments = parser.parse_args()
-    logging.getLogger("airflow_backup_guard").setLevel(logging.CRITICAL)  # what it warns of is judged
+    for name in ("airflow_backup_guard", "psycopg"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # what they warn of is judged
     began = time.monotonic()
     judged: list[Judgement] = []
     with ExitStack() as stack:

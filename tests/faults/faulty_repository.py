@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import re
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -186,9 +187,8 @@ class FaultyRepository:
 def kind_of(key: str) -> str:
     """``backups wal`` for ``backups/shop/…/wal/00…``: what a key or prefix is for, without names and numbers."""
     parts = key.split("/")
-    if parts[0] != "backups" or len(parts) < 4:
-        return parts[0]
-    return f"{parts[0]} {parts[3].split('.')[0]}" if parts[3] else parts[0]
+    path = [part for part in parts[3:] if part and not re.fullmatch(r"(try-)?\d+", part)]
+    return f"{parts[0]} {path[0].split('.')[0]}" if parts[0] == "backups" and path else parts[0]
 
 
 def _content(repository: Repository, key: str) -> bytes:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+from collections import defaultdict
 from pathlib import Path
-from types import FrameType
+from types import FrameType, SimpleNamespace
 from typing import Any
 
 from airflow_backup_guard.core import BackupPlan
@@ -44,7 +45,8 @@ def execute(operator: Any) -> Any:
         operator.on_kill()
 
     signal.signal(signal.SIGTERM, told)
-    return operator.execute({"ti": TaskInstance()})
+    events = defaultdict(lambda: SimpleNamespace(extra={}))
+    return operator.execute({"ti": TaskInstance(), "task": operator, "outlet_events": events})
 
 
 def plan_of(folder: str, **values: Any) -> BackupPlan:

@@ -32,6 +32,8 @@ KNOWN = (
     "database: hang at questions < D #1",
     "database: hang at slot < D #1",
     "database: hang at base backup < d:d #1",
+    "database: vanish at slot < T #1",
+    "database: vanish at WAL > Q #1",
     "folder, backup: lie at put if absent records #1",
     "folder, backup: lost write at put if absent records #1",
     "folder, expire: lost write at delete records #1",

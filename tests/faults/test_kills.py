@@ -16,6 +16,7 @@ import psutil
 import pytest
 
 from airflow_backup_guard.core.backup import BackupRecord
+from airflow_backup_guard.postgres.account import account_for, private_folder
 from airflow_backup_guard.postgres.server import LocalServer
 from airflow_backup_guard.repository import open_repository
 from tests.conftest import SMALL, prepare
@@ -68,8 +69,6 @@ class World:
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory, role_dsn: Callable[..., str], forked: Forks) -> Iterator[World]:
     """Two backups of a small cluster, made by the command itself, of which the second has a row more."""
-    from airflow_backup_guard.postgres.account import account_for, private_folder
-
     folder = tmp_path_factory.mktemp("kills")
     scratch = private_folder(account_for(Path("/")), "kills")
     settings = {**SMALL, "autovacuum": "off"}
@@ -174,7 +173,7 @@ def test_kill_at_any_moment(world: World, cluster_folder: Path) -> None:
         counts["in the middle" if job.wait(30) not in GOOD[name] else "after the end"] += 1
         counts[sent.name] += 1
         slowest = max(slowest, wait_for_nothing_of_ours(world.server, world.before))
-        wait_until(lambda: not ours_running() and not servers_on(world.scratch), BOUND_SECONDS)
+        wait_until(lambda: not ours_running() and not servers_on(world.scratch), 2 * BOUND_SECONDS)
         opened = open_repository(Path(repository).as_uri())
         whole = whole_backups(opened)
         for record in whole:
@@ -195,6 +194,11 @@ def test_kill_at_any_moment(world: World, cluster_folder: Path) -> None:
             kept = max(after, key=lambda record: record.backup_id), repository
             if number % 3 == 0:
                 assert_verified(after, opened)
+        if name.startswith("drill"):
+            assert [path.name for path in (world.scratch / "drills").iterdir()] == [".backup-guard-drills"]
+        if name.startswith("audit"):
+            unbroken = world.start(["audit", "--verify-chain"], repository)
+            assert unbroken.wait() == 0, unbroken.output
         for _ in range(2):
             expiry = world.start(["expire", "--keep-last=2", "--yes"], repository)
             assert expiry.wait() == 0, expiry.output

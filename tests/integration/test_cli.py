@@ -34,6 +34,7 @@ from airflow_backup_guard.postgres.account import account_for
 from airflow_backup_guard.postgres.server import LocalServer
 from airflow_backup_guard.repository import open_repository
 from tests.integration.guarded import assert_nothing_left, back_up, plan_for, sessions, slots, wait_until
+from tests.stored import store_backup
 
 FAST = ("--checkpoint", "fast", "--max-rate", "500MB/s", "--min-rate", "500MB/s")
 SLOW = ("--checkpoint", "fast", "--max-rate", "4MB/s", "--min-rate", "4MB/s")
@@ -376,6 +377,18 @@ def test_a_backup_that_is_not_there(guard: Guard, made: Made) -> None:
 
 
 # --- verify
+
+
+def test_verify_has_listings_remember(guard: Guard, tmp_path: Path) -> None:
+    """After many were verified, the first listing of all reads what is remembered of them, and not each."""
+    repository = open_repository(tmp_path.as_uri())
+    now = datetime.now(timezone.utc)
+    for number in range(20):
+        store_backup(repository, now - timedelta(days=number), verdict=None)
+    guard("verify", "--all", "--level", "stored", "--repository", tmp_path.as_uri())
+    (memory,) = repository.list("catalog/")
+    with repository.reader(memory.key) as stored:
+        assert len(json.load(stored)["backups"]) == 20
 
 
 def test_verify_names_what_is_damaged(guard: Guard, copied: Made) -> None:

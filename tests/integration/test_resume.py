@@ -6,11 +6,14 @@ import dataclasses
 import hashlib
 import json
 import os
+import random
 import shutil
 import signal
 import subprocess
 import sys
 import threading
+import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -45,6 +48,23 @@ Target.flush = kill
 repository = open_repository(url)
 restore(next(iter(catalog.backups(repository))), repository, Path(data), tablespaces={old: Path(new)}, resume=True,
         workers=1, on_progress=lambda done, total: done > int(after) and kill())
+"""
+KILLS = int(os.environ.get("RESTORE_KILLS", "6"))
+# As in test_expire_kill.py: a kill costs no start of Python. A line has the words of a command, and when to kill it.
+SERVER = """
+import json, os, signal, sys, time
+from airflow_backup_guard.cli import main, restore
+for line in sys.stdin:
+    words, seconds = json.loads(line)
+    child = os.fork()
+    if child == 0:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+        os._exit(main(words))
+    if seconds is not None:
+        time.sleep(seconds)
+        os.kill(child, signal.SIGKILL)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
 
 
@@ -324,3 +344,66 @@ def test_what_a_damaged_backup_left_goes_even_so(tried: Tried) -> None:
     with pytest.raises(BackupDamaged, match=part.key):
         tried(open_repository(copied.as_uri()))
     assert [*tried.tree()] in ([], ["data", "space"], ["space", "data"])
+
+
+def test_kill_9_at_any_moment(tried: Tried, whole: dict[str, Any]) -> None:
+    """``backup-guard restore``, with and without ``--resume``, killed up to three times: what looks whole is whole, the
+    repository is as it was, and whoever resumes gets what an undisturbed restore writes, or is refused where nothing is
+    missing but the control file. RESTORE_KILLS=100 tries harder."""
+    source = random.Random(20261128)
+    stored = Path(tried.made.repository.url.removeprefix("file://"))
+
+    def look_at_repository() -> dict[Path, tuple[int, int, bytes]]:
+        files = [path for path in stored.rglob("*") if path.is_file()]
+        return {path: (path.stat().st_ino, path.stat().st_mtime_ns, path.read_bytes()) for path in files}
+
+    before = look_at_repository()
+    words = ["restore", tried.made.record.backup_id, "--repository", tried.made.repository.url, "--to", str(tried.data)]
+    words += ["--tablespace-mapping", f"{tried.made.space}={tried.space}"]
+    with subprocess.Popen(
+        [sys.executable, "-c", SERVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+
+        def run(*options: str, kill_after: float | None = None) -> int:
+            assert process.stdin is not None and process.stdout is not None
+            print(json.dumps(([*words, *options], kill_after)), file=process.stdin, flush=True)
+            return int(process.stdout.readline())
+
+        assert run() == 0
+        assert tried.tree() == whole
+        shutil.rmtree(tried.folder)
+        began = time.monotonic()
+        assert run() == 0
+        took = time.monotonic() - began
+        shutil.rmtree(tried.folder)
+        seen: Counter[str] = Counter()
+        for _ in range(KILLS):
+            resume: list[str] = source.choice([[], ["--resume"]])
+            for _ in range(source.choice([1, 1, 2, 3])):
+                status = run(*resume, kill_after=source.uniform(0, took))
+                seen["killed" if status == -signal.SIGKILL else f"ended with {status}"] += 1
+                resume = ["--resume"]
+            left = tried.tree() if tried.folder.exists() else {}
+            assert look_at_repository() == before
+            if left.get("data/global/pg_control") == whole["data/global/pg_control"]:
+                assert left == whole
+                seen["whole"] += 1
+            else:
+                seen["in the middle"] += bool(left)
+                # Signed claims are there from the first moment on, and go when all but the control file is on the disk.
+                claims = [folder / CLAIM_FILE for folder in (tried.data, tried.space)]
+                claimed = all(claim.is_file() and claim.stat().st_size for claim in claims)
+                if any(path.startswith(("data/", "space/")) for path in left):
+                    assert run() != 0
+                    assert tried.tree() == left
+                if run("--resume") != 0:
+                    assert not claimed
+                    assert tried.tree() == left
+                    seen["refused"] += 1
+                    shutil.rmtree(tried.folder)
+                    assert run() == 0
+                assert tried.tree() == whole
+            shutil.rmtree(tried.folder, ignore_errors=True)
+    print(f"{dict(seen)} of {KILLS}; {took:.2f} s undisturbed")
+    assert seen["killed"]
+    assert seen["in the middle"]

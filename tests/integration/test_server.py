@@ -302,7 +302,7 @@ def test_binaries_that_the_user_cannot_reach_are_copied(
         print(len(os.listdir(tempfile.gettempdir())))
     """
     done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, check=True, timeout=300
     )
     assert done.stdout.split() == ["1", "2", "1", "2", "1"]
     assert leftovers() == []

@@ -24,7 +24,7 @@ class ArgumentSampler(AbstractContextManager["ArgumentSampler"]):
         self._thread.join()
 
     def _run(self) -> None:
-        while not self._ended.wait(0.02):
+        while not self._ended.wait(0.1):
             for entry in Path("/proc").iterdir():
                 if entry.name.isdecimal():
                     with suppress(OSError):
@@ -42,7 +42,8 @@ def holders(folder: Path, secrets: dict[str, str], *, but: tuple[str, ...] = ())
         with suppress(FileNotFoundError):
             data = path.read_bytes()
             if path.suffix == ".zst":
-                data = zstandard.ZstdDecompressor().decompressobj().decompress(data)
+                with suppress(zstandard.ZstdError):  # what is damaged is looked at as it is
+                    data = zstandard.ZstdDecompressor().decompressobj().decompress(data)
             if names := [name for name, secret in secrets.items() if secret.encode() in data]:
                 found[str(path)] = names
     return found

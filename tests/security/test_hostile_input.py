@@ -19,7 +19,7 @@ from typing import Any, cast
 import pyrage
 import pytest
 import zstandard
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from airflow_backup_guard.cli.settings import plan as plan_of_arguments
@@ -375,6 +375,7 @@ def test_the_calendar_that_is_changed_here_can_be_read() -> None:
 
 
 @given(mutated(EVENT))
+@example(EVENT.replace(b"VCALENDAR", b"\x1b[31mCALENDAR"))
 @FUZZ
 def test_mutated_calendars(text: bytes) -> None:
     """It is read, or one printable line says why not."""

@@ -25,6 +25,7 @@ from airflow_backup_guard.errors import (
 from airflow_backup_guard.repository.age import AgeFilter
 from airflow_backup_guard.repository.base import ObjectWriter, StoredObject
 from airflow_backup_guard.repository.codec import EncodingWriter, open_decoded, suffix
+from airflow_backup_guard.repository.frames import decompressed
 from airflow_backup_guard.repository.memory import MemoryRepository
 
 SECRET = "AGE-SECRET-KEY-1JFSEMTYH3EMD62RN6XDKMJ6KPZE4VVDRZ7VNWDMQGDUVVPLTE69QUQ8LEK"
@@ -176,6 +177,19 @@ def test_no_end_before_it_is_proven() -> None:
         for _ in range(2):
             with pytest.raises(BackupDamaged, match="cut short"):
                 reader.read(1)
+
+
+@pytest.mark.parametrize("blocks", [0, 1, 2, 3, 4, 5])
+@pytest.mark.parametrize("chunk", [1, 2, 7, 100_000, 1 << 20])
+@pytest.mark.parametrize("checksum", [True, False])
+def test_frames_of_any_number_of_blocks(blocks: int, chunk: int, checksum: bool) -> None:
+    """With and without a checksum, wherever the stored chunks end; in pieces of 256 KiB at most."""
+    data = (BITS(1000) * 700)[: blocks << 17]
+    frame = zstandard.ZstdCompressor(write_checksum=checksum).compress(data)
+    chunks = (frame[at : at + chunk] for at in range(0, len(frame), chunk))
+    pieces = list(decompressed(chunks))
+    assert b"".join(pieces) == data
+    assert all(0 < len(piece) <= 1 << 18 for piece in pieces)
 
 
 def test_frames_are_read_across() -> None:

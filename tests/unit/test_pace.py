@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from datetime import datetime, timezone
 from itertools import cycle
@@ -11,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from airflow_backup_guard.core.load import Assessment, LoadLevel, LoadLimits, LoadSample, assess
-from airflow_backup_guard.core.pace import Pace, PaceState, TokenBucket, decide
+from airflow_backup_guard.core.pace import TARGET_STRAIN, Pace, PaceState, TokenBucket, decide
 from airflow_backup_guard.core.units import Rate
 
 LIMITS = LoadLimits(commit_latency=("20ms", "100ms"), wal_rate=("30MB/s", "90MB/s"))
@@ -94,9 +95,11 @@ def test_promises_of_the_control_law(bounds: list[int], assessments: list[Assess
 
 @given(BOUNDS, SEQUENCES)
 def test_calm_always_ends_at_the_ceiling(bounds: list[int], assessments: list[Assessment]) -> None:
-    """Whatever happened before, three calm samples to resume and fifty to rise are enough."""
+    """Whatever happened before, three calm samples to resume, ten to get away from the floor, and a tenth with each
+    that follows are enough."""
     floor, ceiling = map(Rate, bounds)
-    pace = follow(Pace.start(floor, ceiling), [*assessments, *[CALM] * 53])
+    rises = 10 + math.ceil(math.log(ceiling / floor) / math.log(1.1))
+    pace = follow(Pace.start(floor, ceiling), [*assessments, *[CALM] * (3 + rises)])
     assert (pace.state, pace.rate, pace.reason) == (PaceState.RUNNING, ceiling, "load is within limits")
 
 
@@ -111,11 +114,11 @@ def test_the_first_rise_gives_no_reason_that_is_gone() -> None:
     assert follow(Pace.start(FLOOR, CEILING), [CALM]).reason == "it starts at its floor"
 
 
-def test_a_rise_is_a_tenth_and_at_first_a_fiftieth_of_the_ceiling() -> None:
-    """Without any strain a copy is at its ceiling within half a minute, and says so there."""
+def test_a_rise_is_a_tenth_and_at_first_the_floor_once_more() -> None:
+    """Without any strain a copy is at its ceiling within 40 seconds, and says so there."""
     pace = Pace.start(FLOOR, CEILING)
-    rates = [(pace := decide(pace, CALM)).rate for _ in range(30)]
-    assert rates[:3] == [3e6, 5e6, 7e6]
+    rates = [(pace := decide(pace, CALM)).rate for _ in range(40)]
+    assert rates[:3] == [2e6, 3e6, 4e6]
     assert rates[11] == rates[10] + rates[10] // 10
     assert (pace.rate, pace.state, pace.reason) == (CEILING, PaceState.RUNNING, "load is within limits")
 
@@ -160,7 +163,7 @@ def test_three_calm_samples_in_a_row_resume_from_the_floor() -> None:
     assert first.state is second.state is PaceState.PAUSED
     assert first.reason == second.reason == PAUSED.reason
     assert (third.state, third.rate, third.reason) == (PaceState.THROTTLED, FLOOR, "load is low again")
-    assert decide(third, CALM).rate == FLOOR + CEILING // 50
+    assert decide(third, CALM).rate == 2 * FLOOR
 
 
 @pytest.mark.parametrize("interruption", [NEAR, HIGH, UNKNOWN, CRITICAL], ids=lambda assessment: assessment.level.value)
@@ -190,6 +193,34 @@ def test_floor_and_ceiling_may_be_the_same() -> None:
     pace = decide(Pace.start(FLOOR, FLOOR), CALM)
     assert (pace.state, pace.rate) == (PaceState.RUNNING, FLOOR)
     assert [follow(pace, [a]).state.value for a in (HIGH, UNKNOWN, CRITICAL)] == ["throttled", "throttled", "paused"]
+
+
+@given(st.floats(0.5, 5), st.floats(0.5, 5), st.floats(0, 2e8), st.integers(1_000_000, 100_000_000))
+def test_the_law_is_monotone(one: float, other: float, strain_rate: float, rate: int) -> None:
+    """More strain at the same rate never means a higher rate."""
+    pace = at(rate, PaceState.THROTTLED)
+    less, more = (decide(pace, CALM, strain=strain, strain_rate=strain_rate).rate for strain in sorted((one, other)))
+    assert more <= less
+
+
+def test_a_fall_ends_where_the_strain_would_be_on_target() -> None:
+    """Strain that was twice too much while so much was allowed asks for half of that: what is less is due already."""
+    twice = 1 + 2 * (TARGET_STRAIN - 1)
+    assert decide(at(24_000_000, PaceState.THROTTLED), CALM, strain=twice, strain_rate=40e6).rate == 20e6
+    assert decide(at(16_000_000, PaceState.THROTTLED), CALM, strain=twice, strain_rate=40e6).rate == 16e6
+
+
+def test_one_second_takes_no_more_than_half() -> None:
+    """However much strain there is."""
+    assert decide(at(30_000_000, PaceState.THROTTLED), CALM, strain=9, strain_rate=30e6).rate == 15e6
+
+
+def test_the_rise_does_not_depend_on_the_ceiling() -> None:
+    """A plan that allows more does not make a copy rise in leaps."""
+    low, high = (Pace.start(FLOOR, Rate(ceiling)) for ceiling in (10**8, 2**30))
+    for _ in range(20):
+        low, high = decide(low, CALM), decide(high, CALM)
+        assert low.rate == high.rate
 
 
 # The bucket

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 
 import pytest
@@ -15,7 +16,7 @@ from airflow_backup_guard.core.verification import Verdict
 from airflow_backup_guard.engine import plan_details
 from airflow_backup_guard.errors import BackupDamaged, ObjectMissing, RepositoryUnavailable
 from airflow_backup_guard.repository.memory import MemoryRepository
-from tests.stored import store_backup
+from tests.stored import audited, store_backup
 
 NOW = datetime(2026, 11, 24, 9, 0, tzinfo=timezone.utc)
 DAY = timedelta(days=1)
@@ -52,6 +53,27 @@ def test_a_broken_drill_hides_no_other() -> None:
     assert details.drills == (found,)
     assert [second.backup_id in one.message for one in details.problems] == [True]
     assert [one["drill_passed"] for one in details.to_dict()["backups"]] == [None, True]
+
+
+def test_the_last_audit_is_told() -> None:
+    """Its open findings, what nobody has accepted first, and where it is; one that cannot be read is a problem."""
+    repository = MemoryRepository()
+    assert plan_details.details(PLAN, repository, NOW).to_dict()["audit"] is None
+    for number in (1, 2):
+        made = replace(audited("shop"), number=number)
+        repository.put(f"audits/shop/{number:06}.json", backup.dump(made))
+    repository.put("audits/shop/000002.html", b"<script>")
+    told = plan_details.details(PLAN, repository, NOW).to_dict()["audit"]
+    assert (told["number"], told["good"], told["checks"]) == (2, False, 3)
+    assert told["key"] == "audits/shop/000002.html"
+    assert [(one["check"], one["state"]) for one in told["findings"]] == [
+        ("BG001", "fail (critical)"),
+        ("BG002", "unknown (critical), accepted"),
+    ]
+    assert "eve, until" in told["findings"][1]["accepted"]
+    repository.put("audits/shop/000003.json", b"{")
+    details = plan_details.details(PLAN, repository, NOW)
+    assert (details.audit, len(details.problems)) == (None, 1)
 
 
 def test_one_backup_has_its_evidence() -> None:

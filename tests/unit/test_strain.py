@@ -17,10 +17,12 @@ def begun(latency: float = 0.001) -> Strain:
     return strain
 
 
-def feel(strain: Strain, since: int, until: int, latency: float, *, out_of_the_way: bool, asked: bool = True) -> None:
+def feel(
+    strain: Strain, since: int, until: int, latency: float, *, out_of_the_way: bool, asked: bool = True, rate: float = 0
+) -> None:
     """Ten samples a second, all alike."""
     for tick in range(since * HERTZ, until * HERTZ):
-        strain.add(tick / HERTZ, latency, out_of_the_way=out_of_the_way)
+        strain.add(tick / HERTZ, latency, rate=rate, out_of_the_way=out_of_the_way)
         if asked:
             strain.make_way(tick / HERTZ)
 
@@ -43,7 +45,7 @@ def test_a_copy_that_reads_does_not_change_its_baseline() -> None:
 def test_a_moment_at_the_floor_is_not_enough() -> None:
     """A copy that touches its floor now and then does not take what it left in the queue for the baseline."""
     strain = begun()
-    for second in range(3, 15, 4):
+    for second in range(3, 11, 4):
         feel(strain, second, second + 3, 0.005, out_of_the_way=True)
         feel(strain, second + 3, second + 4, 0.005, out_of_the_way=False)
     assert strain.baseline == pytest.approx(0.001)
@@ -56,3 +58,31 @@ def test_critical_load_that_paused_the_copy_is_no_baseline() -> None:
     feel(strain, 5, 14, 0.5, out_of_the_way=True, asked=False)
     feel(strain, 14, 17, 0.001, out_of_the_way=True)
     assert strain.baseline == pytest.approx(0.001)
+
+
+def test_a_peak_is_felt_before_five_seconds_have_passed() -> None:
+    """Commits that are far too slow for a second and a half alarm, however quiet the seconds before were."""
+    strain = begun()
+    feel(strain, 3, 10, 0.001, out_of_the_way=False)
+    feel(strain, 10, 12, 0.002, out_of_the_way=False)
+    assert strain.value(12) == pytest.approx(0.0022 / 0.0012)
+
+
+def test_what_is_a_little_slow_for_a_moment_does_not_alarm() -> None:
+    """It counts as a part of five seconds, as the noise that it may be."""
+    strain = begun()
+    feel(strain, 3, 10, 0.001, out_of_the_way=False)
+    feel(strain, 10, 12, 0.0013, out_of_the_way=False)
+    value = strain.value(12)
+    assert value is not None and 1 < value < 1.15
+
+
+def test_the_rate_is_that_of_the_samples_that_tell_the_strain() -> None:
+    """Of all five seconds, or of the newest where these alarm."""
+    strain = begun()
+    assert strain.rate(20) is None
+    feel(strain, 5, 8, 0.001, out_of_the_way=False, rate=10e6)
+    feel(strain, 8, 10, 0.001, out_of_the_way=False, rate=20e6)
+    assert strain.rate(10) == pytest.approx(14e6, rel=0.02)
+    feel(strain, 10, 12, 0.004, out_of_the_way=False, rate=40e6)
+    assert strain.rate(12) == pytest.approx(40e6)

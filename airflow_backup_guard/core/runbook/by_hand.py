@@ -29,6 +29,7 @@ UNPACK = r"""decode() {
 
 umask 077
 cd "$REPOSITORY/backups/$PLAN/$BACKUP_ID"
+cd "./$(ls | grep '^try-' | sort -t - -k 2 -n | tail -n 1)"   # where a copy was retried
 mkdir -p "$PGDATA"
 chmod 700 "$PGDATA"
 [ -z "$(ls -A "$PGDATA")" ]   # ends here if anything is in it

@@ -1,5 +1,5 @@
 // The page of all plans: the worst first; sorted, filtered and paged here, as the pieces come.
-import { duration, element, poll, replaceContent, size } from "./common.js";
+import { duration, element, poll, redraw, size } from "./common.js";
 import { address, allPlans, drilled, opening, running, state, trend, verified } from "./fleet.js";
 
 const PAGE = 50;
@@ -84,15 +84,12 @@ function draw() {
   const pages = Math.max(1, Math.ceil(found.length / PAGE));
   page = Math.min(page, pages - 1);
   const shown = found.slice(page * PAGE, (page + 1) * PAGE);
-  const focused = document.activeElement?.closest?.("#plans td a")?.getAttribute("href");
-  replaceContent(
+  redraw(
     table.tBodies[0],
     ...shown.map((plan) =>
       element("tr", {}, ...COLUMNS.map(([heading, , cell]) => element("td", { "data-label": heading }, cell(plan) || ""))),
     ),
   );
-  // Whoever walks through the table by keyboard is not thrown out of it every ten seconds.
-  if (focused) [...table.querySelectorAll("td a")].find((link) => link.getAttribute("href") === focused)?.focus();
   table.hidden = plans.size === 0;
   byId("filters").hidden = plans.size === 0;
   byId("pager").hidden = pages === 1;
@@ -112,7 +109,7 @@ function say(total) {
   const said = [`${total} ${total === 1 ? "plan" : "plans"} in the DAGs that you may see`];
   said.push(bad ? `${bad} ${bad === 1 ? "needs" : "need"} attention` : "none needs attention");
   if (asked) said.push(`${asked} still asked for`);
-  if (ages.length) said.push(`as of ${duration(Math.max(...ages))} ago at most`);
+  if (Math.max(...ages) >= 5) said.push(`as of ${duration(Math.max(...ages))} ago at most`);
   byId("said").className = "quiet";
   byId("said").textContent = total ? `${said.join("; ")}.` : "No DAG that you may see has a task with a plan.";
 }

@@ -12,8 +12,25 @@ export function element(tag, attributes = {}, ...children) {
   return node;
 }
 
+/** The address of a page about a plan, or of the pages about all of them. */
+export const address = (page, plan) => `${page}?${new URLSearchParams({ name: plan.name, repository: plan.repository })}`;
+
 export function replaceContent(node, ...children) {
   node.replaceChildren(...children.filter((child) => child !== null && child !== undefined));
+}
+
+/** Shows it anew: the focus stays where it was, and nothing happens while somebody selects text there. */
+export function redraw(node, ...children) {
+  const selection = getSelection();
+  if (!selection.isCollapsed && node.contains(selection.anchorNode)) return;
+  const stops = () => [...node.querySelectorAll("a[href], button, [tabindex='0']")];
+  const before = stops();
+  const at = before.indexOf(document.activeElement);
+  const text = before[at]?.textContent;
+  replaceContent(node, ...children);
+  const after = stops();
+  const same = after[at]?.textContent === text ? after[at] : after.find((one) => one.textContent === text);
+  if (at >= 0) same?.focus({ preventScroll: true });
 }
 
 async function answer(response) {
@@ -93,6 +110,7 @@ export function moment(value) {
     hour: "2-digit",
     minute: "2-digit",
     second: "2-digit",
+    hourCycle: "h23",
     timeZoneName: "short",
   });
 }
@@ -102,6 +120,7 @@ export const clock = (value) =>
     hour: "2-digit",
     minute: "2-digit",
     second: "2-digit",
+    hourCycle: "h23",
   });
 
 /** Calls `look` now and every `seconds`, not while the page is hidden, until it returns false. */

@@ -1,5 +1,5 @@
 // What the pages about plans share: words and marks for how things stand, lists of plans, tables.
-import { duration, element, get, rate, size } from "./common.js";
+import { address, duration, element, get, moment, rate, size } from "./common.js";
 
 /** Sign and class of each state; the word is always beside it. */
 const STATES = {
@@ -27,7 +27,7 @@ const seconds = (value) => (Date.now() - new Date(value).getTime()) / 1000;
 /** `3 h ago`, in its largest unit; the moment itself on hover. */
 export function ago(value) {
   if (!value) return "never";
-  return element("time", { datetime: value, title: new Date(value).toLocaleString() }, `${largest(seconds(value))} ago`);
+  return element("time", { datetime: value, title: moment(value) }, `${largest(seconds(value))} ago`);
 }
 
 /** When the last verified backup was taken; that none is known is not that there is none. */
@@ -39,18 +39,34 @@ export function verified(status) {
 /** `3 h`, how far that is ahead; `now` once it is not. */
 export function until(value) {
   if (seconds(value) >= 0) return "now";
-  return element("time", { datetime: value, title: new Date(value).toLocaleString() }, largest(-seconds(value)));
+  return element("time", { datetime: value, title: moment(value) }, largest(-seconds(value)));
 }
 
 const largest = (value) => duration(value).split(" ").slice(0, 2).join(" ");
 
+const SVG = "http://www.w3.org/2000/svg";
+
+/** The last values as an area, from zero up; what it says is beside it in words. */
+function area(values) {
+  const drawn = document.createElementNS(SVG, "svg");
+  const path = document.createElementNS(SVG, "polygon");
+  const most = Math.max(...values) || 1;
+  const points = values.map((value, number) => `${(48 * number) / (values.length - 1)},${(16 - (15 * value) / most).toFixed(1)}`);
+  for (const [name, value] of [["viewBox", "0 0 48 16"], ["class", "trend"], ["aria-hidden", "true"]]) drawn.setAttribute(name, value);
+  path.setAttribute("points", `0,16 ${points.join(" ")} 48,16`);
+  drawn.append(path);
+  return drawn;
+}
+
+/** The newest value, a picture of those before it, and how it compares. */
 export function trend(value, show) {
   if (!value) return "";
-  if (value.change === null) return show(value.newest);
+  const drawn = value.recent.length > 2 ? area(value.recent) : null;
+  if (value.change === null) return element("span", {}, show(value.newest), drawn);
   const percent = Math.round(value.change * 100);
   const sign = percent > 0 ? "▲ +" : percent < 0 ? "▼ −" : "";
   const said = percent === 0 ? "as usual" : `${sign}${Math.abs(percent)} %`;
-  return element("span", {}, show(value.newest), element("small", { class: "quiet line" }, said));
+  return element("span", {}, show(value.newest), drawn, element("small", { class: "quiet line" }, said));
 }
 
 /** How long the last drill took, against the plan's RTO. */
@@ -69,6 +85,8 @@ export function opening(window) {
   return element("span", { title: window.text }, "in ", until(window.next_start));
 }
 
+const task = ({ dag_id, run_id, task_id, map_index }) => `task?${new URLSearchParams({ dag_id, run_id, task_id, map_index })}`;
+
 /** What runs: as Airflow has it live, or as the repository knows it. */
 export function running(live, known) {
   if (live.length) {
@@ -81,7 +99,7 @@ export function running(live, known) {
         return element(
           "span",
           { class: "line", title: copy.reason },
-          element("span", { class: kind }, `${copy.state}${share}`),
+          element("a", { class: kind, href: task(copy) }, `${copy.state}${share}`),
           element("small", { class: "quiet line" }, `${rate(copy.rate)}, allowed ${rate(copy.allowed_rate)}`),
         );
       }),
@@ -105,8 +123,6 @@ export async function allPlans(each) {
   await Promise.all([worker(), worker()]);
   return first.total;
 }
-
-export const address = (page, plan) => `${page}?${new URLSearchParams({ name: plan.name, repository: plan.repository })}`;
 
 /** A table whose cells carry their heading, for phones. */
 export function table(headings, rows, attributes = {}) {
@@ -135,4 +151,4 @@ export function problems(found) {
 // The pages themselves name no address but those of their own files; links between them are made here.
 for (const link of document.querySelectorAll("a[data-page]")) link.href = link.dataset.page;
 
-export { duration, rate, size };
+export { address, duration, rate, size };

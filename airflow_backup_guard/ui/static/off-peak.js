@@ -1,5 +1,5 @@
 // The page of the week: the usual load as a heat map, windows and blackouts over it, and what lies ahead.
-import { element, get, parameters, replaceContent } from "./common.js";
+import { element, get, moment, parameters, replaceContent } from "./common.js";
 import { allPlans, problems, table, until } from "./fleet.js";
 
 const byId = (id) => document.getElementById(id);
@@ -40,7 +40,7 @@ function map(week) {
   const said = element("p", { class: "quiet", id: "hour", "aria-live": "polite" }, "Choose an hour to see what is known of it.");
   const grid = element(
     "table",
-    { class: "week", role: "grid", "aria-describedby": "legend" },
+    { class: "week", role: "grid", "aria-label": "The usual load of each hour", "aria-describedby": "legend" },
     element("thead", {}, element("tr", {}, element("th", { scope: "col" }, week.tz), ...hours.map((number) => element("th", { scope: "col" }, String(number).padStart(2, "0"))))),
     element(
       "tbody",
@@ -96,7 +96,7 @@ function list(heading, lines) {
 
 function due(at) {
   if (!at) return "none is planned";
-  const said = new Date(at).toLocaleString();
+  const said = moment(at);
   return new Date(at) <= new Date() ? `${said}: due now` : element("span", {}, `${said}, in `, until(at));
 }
 
@@ -110,13 +110,13 @@ function draw(week) {
   replaceContent(
     content,
     ...problems(week.problems),
-    element("p", {}, week.about || "No load is recorded for this plan: backup-guard record-load, or RecordLoadOperator, does."),
+    element("p", {}, week.about || "No load is recorded for this plan: backup-guard record-load, or LoadRecordOperator, does."),
     element("p", {}, `Windows: ${week.always_open ? "always open" : week.calendar} (${week.tz}).`),
     ...week.conflicts.map((text) => element("p", { class: "warn" }, `Conflict: ${text}`)),
     element("h2", {}, "The next seven days"),
     ...map(week),
     element("h2", {}, "Upcoming runs"),
-    table(["DAG", "Next run", ""], runs),
+    table(["DAG", "Next run", "Note"], runs),
     ...list(`Windows to come (${week.tz})`, week.always_open ? ["It is always open."] : windows),
     ...list(`Blackouts to come (${week.tz})`, week.forbidden.map((one) => `${there(one.start)} to ${there(one.end)}: ${one.text}`)),
     ...list("Changes of clocks ahead", week.clocks.map((one) => one.text)),

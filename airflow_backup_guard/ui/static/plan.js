@@ -1,6 +1,6 @@
 // The page of one plan: its backups, why each is kept, what proves it, drills, and how to restore.
-import { element, get, milliseconds, moment, parameters, poll, replaceContent } from "./common.js";
-import { address, ago, drilled, duration, opening, problems, rate, running, size, state, table, verified } from "./fleet.js";
+import { element, get, milliseconds, moment, parameters, poll, redraw, replaceContent } from "./common.js";
+import { address, ago, drilled, duration, opening, problems, rate, running, size, state, table, trend, verified } from "./fleet.js";
 
 const SECONDS = 10;
 const byId = (id) => document.getElementById(id);
@@ -43,11 +43,13 @@ function head(document) {
       ["Last drill", drilled(status.drill)],
       ["Runs now", running(document.live, status.running) || "nothing"],
       ["Next window", opening(status.window)],
-      ["Kept", document.retention],
+      ["Retention", document.retention],
+      ["Size", trend(status.size, size)],
+      ["Duration", trend(status.seconds, duration)],
       ["Repository", element("span", { class: "wrap" }, status.repository)],
       ["DAGs", document.dag_ids.join(", ")],
     ]),
-    ...status.conflicts.map((text) => element("p", { class: "warn" }, text)),
+    ...status.conflicts.map((text) => element("p", { class: "warn" }, `Conflict: ${text}`)),
     ...status.alerts.map((one) => element("p", { class: "bad" }, `Alert, ${one.severity}: ${one.title}, `, ago(one.at))),
   ];
 }
@@ -94,6 +96,24 @@ function rogues(found) {
   if (!found.length) return [];
   const rows = found.map((one) => [ago(one.seen_at), one.title, element("span", { class: "wrap" }, one.origin), one.in_window ? "within" : "outside", element("span", { class: "wrap" }, one.outcome || "not known")]);
   return [element("h2", {}, "Backups that nobody guards"), table(["Seen", "What", "By", "Window", "What became of it"], rows)];
+}
+
+function audit(found) {
+  const heading = element("h2", {}, "Last audit");
+  if (!found) return [heading, element("p", { class: "quiet" }, "There is none: backup-guard audit, or BackupAuditOperator, makes one.")];
+  const report = `api/audit?${new URLSearchParams({ ...plan, number: found.number })}`;
+  const rows = found.findings.map((one) => [
+    element("span", { class: "wrap" }, `${one.check} ${one.title}`),
+    element("span", { class: `wrap ${one.accepted ? "quiet" : one.verdict === "fail" ? "bad" : "warn"}` }, one.state),
+    element("span", { class: "wrap" }, one.said, one.accepted ? element("small", { class: "quiet line" }, `Accepted by ${one.accepted}`) : null),
+    element("span", { class: "wrap" }, one.remedy),
+  ]);
+  return [
+    heading,
+    element("p", {}, state(found.good ? "passed" : "failed"), `: ${found.text} Audit ${found.number}, ${found.checks} checks, `, ago(found.at), ". ", element("a", { href: report }, "The whole report")),
+    element("p", { class: "quiet wrap" }, `Kept as ${found.key}. backup-guard audit --verify-chain tells whether it is what was made.`),
+    ...(rows.length ? [table(["Check", "Verdict", "Found", "What to do"], rows, { id: "findings" })] : []),
+  ];
 }
 
 function proof(found) {
@@ -157,9 +177,7 @@ async function look() {
     byId("content").hidden = false;
     if (text !== drawn) {
       drawn = text;
-      const focus = document.activeElement?.textContent;
-      replaceContent(byId("content"), ...head(found), ...backups(found.backups), ...restore(found.backups), ...drills(found.drills), ...rogues(found.rogues));
-      if (focus) [...document.querySelectorAll("#backups button")].find((one) => one.textContent === focus)?.focus();
+      redraw(byId("content"), ...head(found), ...backups(found.backups), ...restore(found.backups), ...drills(found.drills), ...rogues(found.rogues), ...audit(found.audit));
     }
   } catch (error) {
     byId("said").hidden = false;

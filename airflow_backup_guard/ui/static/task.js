@@ -1,6 +1,6 @@
 // The tab of a task instance: a copy while it runs and afterwards, a gate, or one line.
 import { Picture } from "./chart.js";
-import { clock, duration, element, get, milliseconds, moment, parameters, poll, rate, replaceContent, size } from "./common.js";
+import { address, clock, duration, element, get, milliseconds, moment, parameters, poll, rate, replaceContent, size } from "./common.js";
 import { ask } from "./orders.js";
 
 const said = document.getElementById("said");
@@ -23,6 +23,11 @@ function table(heads, rows, name = "") {
 }
 
 const cells = (...values) => element("tr", {}, ...values.map((value) => element("td", { class: "wrap" }, value)));
+
+function toPlan(found) {
+  if (!found.repository) return null;
+  return element("a", { href: address("plan", { name: found.plan, repository: found.repository }) }, "Backups of the plan");
+}
 
 // --- a gate
 
@@ -49,6 +54,7 @@ function showGate(found) {
       { class: "head" },
       element("h1", {}, `The ${found.gate || "gate"}${found.gate ? " gate" : ""} of plan ${found.plan}`),
       element("span", { class: `badge ${found.opened ? "good" : "warn"}` }, state),
+      toPlan(found),
     ),
     element("p", {}, found.text),
     found.looked_at
@@ -70,7 +76,7 @@ function waiting(found) {
 const shown = { found: null, picture: null, columns: null, pauses: [], offset: 0, at: null };
 const part = {};
 
-function build() {
+function build(found) {
   part.title = element("h1");
   part.badge = element("span", { class: "badge" });
   part.reason = element("p");
@@ -88,7 +94,7 @@ function build() {
   part.charts = element("section", {}, element("h2", {}, "Over time"), part.keys, part.upper, part.lower, part.pointed);
   replaceContent(
     main,
-    element("div", { class: "head" }, part.title, part.badge),
+    element("div", { class: "head" }, part.title, part.badge, toPlan(found)),
     part.reason,
     part.progress,
     part.figures,
@@ -146,6 +152,8 @@ function showCopy(found) {
   replaceContent(part.figures, ...(live ? figures(found, live) : []));
   part.buttons.hidden = !(found.running && found.number);
   for (const name of ["pause", "resume", "limit", "stop"]) part[name].hidden = !found.may_change;
+  // Unless a person ordered a pause there is nothing to take back; where orders cannot be read, one may try.
+  part.resume.disabled = !found.orders.some((text) => text.startsWith("paused by") || text.startsWith("Orders cannot"));
   part.refused.textContent = found.may_change
     ? ""
     : "To pause, limit or stop it you need the right to change this DAG's task instances.";
@@ -159,11 +167,10 @@ function figures(found, live) {
   const done = live.finish ? `about ${moment(live.finish)}` : "not known yet";
   const window = live.window_end ? moment(live.window_end) : "no end";
   return [
-    figure("read", share),
-    figure("rate", rate(live.rate)),
+    ...(found.kind === "command" && !live.done ? [] : [figure("read", share), figure("rate", rate(live.rate))]),
     figure("allowed", rate(live.allowed_rate)),
     figure("load", live.level, LEVELS[live.level] || ""),
-    figure("done", done, live.late ? "bad" : ""),
+    found.kind === "command" ? null : figure("will be done", done, live.late ? "bad" : ""),
     figure("window ends", window),
     live.late ? figure("too late for its window", `the plan says: ${live.late}`, "bad") : null,
   ].filter(Boolean);
@@ -260,7 +267,7 @@ async function look() {
       showGate(found);
       return !found.over;
     }
-    if (part.title === undefined) build();
+    if (part.title === undefined) build(found);
     if (!whole && found.over) {
       // Its end has come: what the repository has of it now is more than what was seen.
       shown.again = true;

@@ -11,11 +11,13 @@ from airflow_backup_guard.operators import PostgresSnapshotOperator
 shown = f"{os.environ['SHOP_BACKUP_REPOSITORY']}-shown"
 
 with DAG("shown_plans", schedule=None, start_date=pendulum.datetime(2026, 1, 1)):
-    for name, repository in (
-        ("shown-good", shown),
-        ("shown-broken", shown),
-        ("shown-away", "file:///nowhere/at/all"),
-        ("shown-locked", "s3://no_such_connection@backups/prefix"),
+    for name, repository, recipients in (
+        ("shown-good", shown, ()),
+        ("shown-sealed", shown, ("age1somebody",)),
+        ("shown-broken", shown, ()),
+        ("shown-away", "file:///nowhere/at/all", ()),
+        ("shown-locked", "s3://no_such_connection@backups/prefix", ()),
+        ("shown-s3", "s3://shown_s3@shown/prefix", ()),
     ):
         PostgresSnapshotOperator(
             task_id=name,
@@ -25,6 +27,7 @@ with DAG("shown_plans", schedule=None, start_date=pendulum.datetime(2026, 1, 1))
                 repository=repository,
                 calendar=OffPeakCalendar.parse("daily 01:00-05:00", tz="Europe/Berlin"),
                 rpo="26h",
+                recipients=recipients,
                 retention=RetentionPolicy(keep_daily=7),
             ),
         )
