@@ -42,8 +42,8 @@ def run(arguments: argparse.Namespace) -> Answer:
     made = audit(_subjects(arguments, plans), start=start, accepted=accepted, now=now)
     audits = [one.audit for one in made]
     written = [
-        write_file(path, write(audits), "report")
-        for path, write in ((arguments.html, html), (arguments.markdown, markdown))
+        write_file(option, path, write(audits), "report")
+        for option, path, write in (("--html", arguments.html, html), ("--markdown", arguments.markdown, markdown))
         if path is not None
     ]
     document = {

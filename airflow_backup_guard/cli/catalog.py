@@ -86,7 +86,7 @@ def show(arguments: argparse.Namespace) -> Answer:
         if len(telemetry) < 2:
             raise WrongUse("This backup has no telemetry to make a picture of.", remedy="Leave out --picture.")
         title = f"Backup {record.backup_id} of plan {record.plan_name}"
-        text += ["", write_file(arguments.picture, telemetry_svg(telemetry, title), "picture")]
+        text += ["", write_file("--picture", arguments.picture, telemetry_svg(telemetry, title), "picture")]
     if arguments.parts:
         prefix = backup.parts_prefix(record.plan_name, record.backup_id)
         text += ["", f"Parts, under {prefix}", _parts(record, prefix)]

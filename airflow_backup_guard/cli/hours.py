@@ -66,7 +66,7 @@ def hours(arguments: argparse.Namespace) -> Answer:
     *said, last = report.verdict()
     text += [*said, Command(last) if report.advice.calendar else last]
     if arguments.picture is not None:
-        text += ["", write_file(arguments.picture, hours_svg(report), "picture")]
+        text += ["", write_file("--picture", arguments.picture, hours_svg(report), "picture")]
     return Answer(report.to_dict(), text, report.good)
 
 

@@ -24,8 +24,8 @@ def run(arguments: argparse.Namespace) -> Answer:
     facts = runbook.gather(plan, repository)
     stored = runbook.store(facts, repository) if arguments.store else []
     written = [
-        write_file(path, write(facts), "runbook")
-        for path, write in ((arguments.html, html), (arguments.markdown, markdown))
+        write_file(option, path, write(facts), "runbook")
+        for option, path, write in (("--html", arguments.html, html), ("--markdown", arguments.markdown, markdown))
         if path is not None
     ]
     document = {

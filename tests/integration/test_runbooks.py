@@ -72,6 +72,7 @@ class Place:
             "sudo -u postgres ": "as_postgres ",
             "port 5433": f"port {self.port}",
             "port=5433": f"port={self.port}",
+            "-p 5433": f"-p {self.port}",
             "20261123T090000Z-a98c": self.record.backup_id,
         }
         for name, ours in named.items():
@@ -123,6 +124,7 @@ def blurred(text: str) -> str:
     """Without what differs from run to run: ids, numbers with their units, and how lines are broken."""
     text = re.sub(r"\b\d{8}T\d{6}Z-[0-9a-f]{4}\b", "ID", text)
     text = re.sub(r"\bage1\w+", "KEY", text)
+    text = re.sub(r"-{3,}", "---", text)  # lines of tables are as long as what is under them
     text = re.sub(r"\d[\d.,:/-]*( ?(B|kB|MB|GB|ms|s|min|h)\b)?", "N", text)
     return " ".join(text.split())
 
