@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import boto3
 import google_crc32c
@@ -378,18 +378,22 @@ def test_the_operator_fails_unless_its_level_is_reached(copied: tuple[LocalRepos
 
     repository, record = copied
     told = Told()
-    context: Any = {"ti": told, "outlet_events": OutletEventAccessors()}
     plan = plan_for(repository.root)
-    stored = BackupVerifyOperator(task_id="stored", plan=plan, level="stored").execute(context)
+
+    def run(operator: BackupVerifyOperator) -> dict[str, Any]:
+        context: Any = {"ti": told, "task": operator, "outlet_events": OutletEventAccessors()}
+        return cast("dict[str, Any]", operator.execute(context))
+
+    stored = run(BackupVerifyOperator(task_id="stored", plan=plan, level="stored"))
     assert (stored["level"], stored["bytes_read"]) == ("stored", 0)
     operator = BackupVerifyOperator(task_id="verify", plan=plan, backup=record.backup_id, max_rate="1GB/s")
-    assert (operator.execute(context)["level"], told.pushed) == ("consistent", {})
-    assert operator.execute(context)["bytes_read"] == 0
+    assert (run(operator)["level"], told.pushed) == ("consistent", {})
+    assert run(operator)["bytes_read"] == 0
     full = BackupVerifyOperator(task_id="full", plan=plan, full=True, level="readable")
-    assert full.execute(context)["bytes_read"] == record.stored_size
+    assert run(full)["bytes_read"] == record.stored_size
     flip(repository, key_of(record, "manifest"))
     with pytest.raises(AirflowFailException, match=r"is damaged: .*backup_manifest\.zst: changed"):
-        operator.execute(context)
+        run(operator)
     assert "backup_manifest.zst" in told.pushed["problem"]
     for wrong in ({"level": "restored"}, {"max_age": "7"}, {"max_rate": "fast"}):
         with pytest.raises(InvalidPlan, match=next(iter(wrong))):
