@@ -15,10 +15,6 @@ from typing import NamedTuple
 
 _WINDOW_SECONDS = 5.0
 _FEWEST_SAMPLES = 3
-# A peak that begins need not wait for the mean of five seconds: so many commits that are so slow are no noise.
-_ALARM_SECONDS = 1.5
-_ALARM_SAMPLES = 5
-_ALARM_STRAIN = 1.6
 # What a copy set in motion (writes that the kernel holds, a queue at the disk) takes a moment to go away.
 _SETTLE_SECONDS = 1.0
 _MEASURE_SECONDS = 3.0
@@ -84,28 +80,19 @@ class Strain:
         self._refreshed_at = now
 
     def value(self, now: float) -> float | None:
-        """Latency over the last five seconds as a multiple of the baseline, or over the last one and a half if that
-        alarms; None if either is not known."""
-        return self._strain_of(self._telling(now))
+        """Latency over the last five seconds as a multiple of the baseline; None if either is not known."""
+        recent, baseline = self._within_window(now), self.baseline
+        if baseline is None or len(recent) < _FEWEST_SAMPLES:
+            return None
+        return (_typical([sample.latency for sample in recent]) + _UNFELT_SECONDS) / (baseline + _UNFELT_SECONDS)
 
     def rate(self, now: float) -> float | None:
         """Bytes per second that were allowed in the mean while what :meth:`value` tells was measured."""
-        telling = self._telling(now)
-        return fsum(sample.rate for sample in telling) / len(telling) if telling else None
+        recent = self._within_window(now)
+        return fsum(sample.rate for sample in recent) / len(recent) if recent else None
 
-    def _telling(self, now: float) -> list[_Sample]:
-        """The samples that tell the strain: all, or the newest if they alarm."""
-        newest = [sample for sample in self._recent if sample.at >= now - _ALARM_SECONDS]
-        recent = [sample for sample in self._recent if sample.at >= now - _WINDOW_SECONDS]
-        strains = (self._strain_of(newest), self._strain_of(recent)) if len(newest) >= _ALARM_SAMPLES else (None, None)
-        alarms = strains[0] is not None and strains[1] is not None and strains[0] > max(_ALARM_STRAIN, strains[1])
-        return newest if alarms else recent
-
-    def _strain_of(self, samples: Collection[_Sample]) -> float | None:
-        baseline = self.baseline
-        if baseline is None or len(samples) < _FEWEST_SAMPLES:
-            return None
-        return (_typical([sample.latency for sample in samples]) + _UNFELT_SECONDS) / (baseline + _UNFELT_SECONDS)
+    def _within_window(self, now: float) -> list[_Sample]:
+        return [sample for sample in self._recent if sample.at >= now - _WINDOW_SECONDS]
 
     def make_way(self, now: float) -> bool:
         """True while the copy shall stay at its floor, for the baseline to be measured anew. To be asked at every
