@@ -57,6 +57,25 @@ def store_attempt(repository: Repository, snapshot: Snapshot, outcome: str | Non
     repository.put(key, backup.dump(Attempt(backup.FORMAT, snapshot, outcome)))
 
 
+def whole_record(snapshot: Snapshot, parts: tuple[StoredPart, ...]) -> BackupRecord:
+    """Of a backup that took a minute."""
+    latency = Latency(0)
+    return BackupRecord(
+        format=backup.FORMAT,
+        snapshot=snapshot,
+        tablespaces=(),
+        timeline=1,
+        start_lsn=snapshot.lsn,
+        end_lsn=snapshot.lsn,
+        started_at=snapshot.taken_at,
+        checkpoint_seconds=0.0,
+        ended_at=snapshot.taken_at + timedelta(seconds=60),
+        parts=parts,
+        impact=Impact(latency, latency, latency),
+        written_by="a test",
+    )
+
+
 def store_backup(
     repository: Repository,
     taken_at: datetime,
@@ -67,21 +86,7 @@ def store_backup(
 ) -> BackupRecord:
     """A whole backup, and its verification unless ``verdict`` is None."""
     snapshot = snapshot_at(taken_at, suffix, **plan)
-    latency = Latency(0)
-    record = BackupRecord(
-        format=backup.FORMAT,
-        snapshot=snapshot,
-        tablespaces=(),
-        timeline=1,
-        start_lsn=snapshot.lsn,
-        end_lsn=snapshot.lsn,
-        started_at=taken_at,
-        checkpoint_seconds=0.0,
-        ended_at=taken_at + timedelta(seconds=60),
-        parts=store_parts(repository, snapshot, segments),
-        impact=Impact(latency, latency, latency),
-        written_by="a test",
-    )
+    record = whole_record(snapshot, store_parts(repository, snapshot, segments))
     repository.put(backup.record_key(snapshot.plan_name, snapshot.backup_id), backup.dump(record))
     if verdict is not None:
         store_verification(repository, record, verdict)

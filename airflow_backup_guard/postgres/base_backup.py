@@ -15,8 +15,6 @@ from airflow_backup_guard.core.wal import LSN
 from airflow_backup_guard.errors import SourceUnavailable
 from airflow_backup_guard.postgres.replication import KeepGoing, ReplicationConnection
 
-_DATA = ord("d")
-
 
 class MessageKind(Enum):
     """What a message of the stream is; nothing says that an archive ended but the next one's beginning."""
@@ -83,9 +81,9 @@ class BaseBackup:
         message = self._connection.copy_data(timeout)
         if message is None or isinstance(message, bool):
             return message
-        if message[0] == _DATA:
-            return Message(MessageKind.DATA, message[1:])
         kind = bytes(message[:1])
+        if kind == b"d":
+            return Message(MessageKind.DATA, message[1:])
         if kind == b"n":
             name = bytes(message[1:]).split(b"\0", 1)[0].decode("utf-8", "backslashreplace")
             if name not in self._archives:

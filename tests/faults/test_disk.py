@@ -187,13 +187,11 @@ def test_a_folder_that_may_not_be_written_to_any_more(
     plan = ["--max-rate", "4MB/s", "--min-rate", "4MB/s"]
     with subprocess.Popen([*command, *plan], **options) as copying:  # type: ignore[call-overload]
         try:
-            wait_until(lambda: server.sql("SELECT count(*) FROM pg_stat_progress_basebackup") == "1", 60)
-            (begun,) = (repository / "backups/shop").iterdir()
-            for folder in (begun, begun.parent, repository / "records", repository / "attempts/shop", repository):
-                if folder.exists():
-                    folder.chmod(0o500)
-                    if is_root:
-                        os.chown(folder, 0, -1)
+            wait_until(lambda: any(repository.glob("backups/shop/*/*/.*.unfinished")), 60)  # a part has begun
+            for folder in (*(path for path in repository.rglob("*") if path.is_dir()), repository):
+                folder.chmod(0o500)
+                if is_root:
+                    os.chown(folder, 0, -1)
             said = copying.communicate(timeout=120)[0]
         finally:
             copying.kill()

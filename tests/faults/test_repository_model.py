@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from airflow_backup_guard.core import backup
-from airflow_backup_guard.core.backup import BackupRecord, Impact, Latency, Snapshot, StoredPart
+from airflow_backup_guard.core.backup import BackupRecord, Snapshot, StoredPart
 from airflow_backup_guard.core.expiry import expiring_key, expiring_prefix
 from airflow_backup_guard.core.retention import RetentionPolicy
 from airflow_backup_guard.core.verification import Level, Verdict
@@ -31,7 +31,7 @@ from airflow_backup_guard.repository.local import LocalRepository
 from airflow_backup_guard.repository.memory import MemoryRepository
 from tests.faults.crashing import CrashingRepository, Died
 from tests.integration.guarded import plan_for
-from tests.stored import snapshot_at, store_attempt
+from tests.stored import snapshot_at, store_attempt, whole_record
 
 FULL = os.environ.get("FAULTS") == "full"
 NOW = datetime.now(timezone.utc).replace(microsecond=0)
@@ -267,21 +267,7 @@ def store_whole(repository: Repository, snapshot: Snapshot) -> BackupRecord:
         key = f"{backup.parts_prefix('shop', snapshot.backup_id)}{path}"
         stored = repository.put(key, f"{snapshot.backup_id} {path}\n".encode() * 3)
         parts.append(StoredPart(kind, name, stored.key, stored.size, stored.sha256, stored.size))
-    latency = Latency(0)
-    record = BackupRecord(
-        format=backup.FORMAT,
-        snapshot=snapshot,
-        tablespaces=(),
-        timeline=1,
-        start_lsn=snapshot.lsn,
-        end_lsn=snapshot.lsn,
-        started_at=snapshot.taken_at,
-        checkpoint_seconds=0.0,
-        ended_at=snapshot.taken_at + timedelta(seconds=60),
-        parts=tuple(parts),
-        impact=Impact(latency, latency, latency),
-        written_by="a test",
-    )
+    record = whole_record(snapshot, tuple(parts))
     repository.put(backup.record_key("shop", snapshot.backup_id), backup.dump(record), if_absent=True)
     return record
 

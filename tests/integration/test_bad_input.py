@@ -11,7 +11,6 @@ from pathlib import Path
 import boto3
 import pendulum
 import pytest
-from moto.server import ThreadedMotoServer
 
 from airflow_backup_guard.core import OffPeakCalendar
 from airflow_backup_guard.core.check import CheckStatus
@@ -27,6 +26,7 @@ from airflow_backup_guard.repository import open_repository
 from airflow_backup_guard.repository.s3 import S3Repository
 from airflow_backup_guard.repository.s3_writer import part_size
 from tests.integration.guarded import CopyInFlight, assert_nothing_left, back_up, plan_for, sessions, slots, wait_until
+from tests.s3_api import s3_api
 
 RoleDsn = Callable[..., str]
 PART = part_size(1)
@@ -126,11 +126,8 @@ def test_a_repository_without_its_parent_is_refused(server: LocalServer, guard_d
 @pytest.fixture(scope="module")
 def s3_url() -> Iterator[str]:
     """A real HTTP S3 API on loopback."""
-    started = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    started.start()
-    host, port = started.get_host_and_port()
-    yield f"http://{host}:{port}"
-    started.stop()
+    with s3_api() as url:
+        yield url
 
 
 def s3(url: str, bucket: str) -> S3Repository:

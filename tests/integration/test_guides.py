@@ -12,7 +12,6 @@ from typing import Any
 
 import boto3
 import pytest
-from moto.server import ThreadedMotoServer
 
 from airflow_backup_guard.core import BackupPlan
 from airflow_backup_guard.core.verification import Verdict
@@ -23,6 +22,7 @@ from airflow_backup_guard.repository import open_repository
 from tests.integration.guarded import back_up, plan_for
 from tests.integration.test_docs import S3_ACCESS, TOP, block, need_tools, run_shell
 from tests.integration.test_runbooks import Place, major, open_shop  # noqa: F401  # a fixture
+from tests.s3_api import s3_api
 
 DOCS = TOP / "docs"
 
@@ -64,13 +64,10 @@ def guide(shop: Place, cluster_folder: Path) -> Iterator[Guide]:
 @pytest.fixture
 def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """A client of an S3 API that commands find by their environment."""
-    served = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    served.start()
-    host, port = served.get_host_and_port()
-    for name, value in {**S3_ACCESS, "AWS_ENDPOINT_URL": f"http://{host}:{port}"}.items():
-        monkeypatch.setenv(name, value)
-    yield boto3.client("s3")
-    served.stop()
+    with s3_api() as url:
+        for name, value in {**S3_ACCESS, "AWS_ENDPOINT_URL": url}.items():
+            monkeypatch.setenv(name, value)
+        yield boto3.client("s3")
 
 
 def test_the_first_plan(

@@ -15,7 +15,6 @@ import moto.settings
 import psycopg
 import pytest
 from botocore.exceptions import ClientError
-from moto.server import ThreadedMotoServer
 
 from airflow_backup_guard.core.check import CheckStatus
 from airflow_backup_guard.core.retention import RetentionPolicy
@@ -39,6 +38,7 @@ from airflow_backup_guard.repository.s3_writer import part_size
 from airflow_backup_guard.repository.settings import settings_of
 from tests.integration.guarded import back_up, plan_for
 from tests.integration.test_docs import TOP, block, blocks
+from tests.s3_api import s3_api
 from tests.stored import store_backup
 
 PAGE = TOP / "docs" / "privileges.md"
@@ -196,11 +196,8 @@ ACTIONS = {
 @pytest.fixture(scope="module")
 def s3_url() -> Iterator[str]:
     """An S3 API that enforces policies while ``enforced``."""
-    started = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    started.start()
-    host, port = started.get_host_and_port()
-    yield f"http://{host}:{port}"
-    started.stop()
+    with s3_api() as url:
+        yield url
 
 
 def client(url: str, service: str = "s3", key: str = "x", secret: str = "x") -> Any:

@@ -195,8 +195,8 @@ def test_floor_and_ceiling_may_be_the_same() -> None:
     assert [follow(pace, [a]).state.value for a in (HIGH, UNKNOWN, CRITICAL)] == ["throttled", "throttled", "paused"]
 
 
-@given(st.floats(0.5, 5), st.floats(0.5, 5), st.floats(0, 2e8), st.integers(1_000_000, 100_000_000))
-def test_the_law_is_monotone(one: float, other: float, strain_rate: float, rate: int) -> None:
+@given(st.floats(0.5, 5), st.floats(0.5, 5), st.none() | st.floats(0, 2e8), st.integers(1_000_000, 100_000_000))
+def test_the_law_is_monotone(one: float, other: float, strain_rate: float | None, rate: int) -> None:
     """More strain at the same rate never means a higher rate."""
     pace = at(rate, PaceState.THROTTLED)
     less, more = (decide(pace, CALM, strain=strain, strain_rate=strain_rate).rate for strain in sorted((one, other)))

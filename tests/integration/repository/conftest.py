@@ -19,13 +19,13 @@ from typing import Any, cast
 import boto3
 import pytest
 from botocore.config import Config
-from moto.server import ThreadedMotoServer
 
 from airflow_backup_guard.repository.base import ObjectWriter, Repository
 from airflow_backup_guard.repository.local import LocalRepository
 from airflow_backup_guard.repository.memory import MemoryRepository
 from airflow_backup_guard.repository.s3 import S3Repository
 from airflow_backup_guard.repository.write_behind import WriteBehind
+from tests.s3_api import s3_api
 
 _ACCESS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}
 _ABANDON = """
@@ -110,11 +110,8 @@ class Place:
 @pytest.fixture(scope="session")
 def s3_endpoint() -> Iterator[str]:
     """The URL of an S3 API that keeps its objects in this process."""
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
+    with s3_api() as url:
+        yield url
 
 
 @pytest.fixture(scope="session")
