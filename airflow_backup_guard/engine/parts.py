@@ -11,7 +11,6 @@ from airflow_backup_guard.core.backup import StoredPart, parts_prefix
 from airflow_backup_guard.core.plan import BackupPlan
 from airflow_backup_guard.repository.base import ObjectWriter, Repository
 from airflow_backup_guard.repository.codec import EncodingWriter, suffix
-from airflow_backup_guard.repository.write_behind import WriteBehind
 
 _WAL_LEVEL = 1
 
@@ -54,15 +53,10 @@ class PartStore:
         self._lock = threading.Lock()
 
     def writer(self, kind: str, name: str, path: str, *, threads: int = 0) -> PartWriter:
-        """Start a part at ``path`` below the backup's prefix, compressed and, if the plan says so, encrypted.
-
-        With ``threads``, so many compress, and one more writes; without, all is done by the caller.
-        """
+        """Start a part at ``path`` below the backup's prefix, compressed and, if the plan says so, encrypted."""
         recipients = self._plan.recipients
         key = f"{self.prefix}{path}{suffix(recipients)}"
         target = self.repository.writer(key)
-        if threads:
-            target = WriteBehind(target)
         with self._lock:
             self._targets.append(target)
             self._begun[key] = False

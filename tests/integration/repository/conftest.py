@@ -14,17 +14,16 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import boto3
 import pytest
 from botocore.config import Config
 
-from airflow_backup_guard.repository.base import ObjectWriter, Repository
+from airflow_backup_guard.repository.base import Repository
 from airflow_backup_guard.repository.local import LocalRepository
 from airflow_backup_guard.repository.memory import MemoryRepository
 from airflow_backup_guard.repository.s3 import S3Repository
-from airflow_backup_guard.repository.write_behind import WriteBehind
 from tests.s3_api import s3_api
 
 _ACCESS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}
@@ -136,7 +135,7 @@ def bucket(s3_endpoint: str, connect: Callable[..., Any]) -> str:
     return name
 
 
-@pytest.fixture(params=["memory", "local", "s3", "behind"])
+@pytest.fixture(params=["memory", "local", "s3"])
 def place(request: pytest.FixtureRequest) -> Place:
     """Each kind of repository in turn."""
     made: Place = request.getfixturevalue(f"{request.param}_place")
@@ -162,33 +161,11 @@ def memory_place() -> Place:
 def local_place(tmp_path: Path) -> Place:
     """A repository in a directory that is not there yet."""
     repository = LocalRepository(tmp_path / "backups")
-    return Place(repository, lambda: _files_left(repository), lambda key: _abandon(repository.url, key, {}))
 
+    def leftovers() -> int:
+        return sum(path.is_file() for path in repository.root.rglob("*")) - len(list(repository.list("")))
 
-def _files_left(repository: LocalRepository) -> int:
-    return sum(path.is_file() for path in repository.root.rglob("*")) - len(list(repository.list("")))
-
-
-class _Behind:
-    """A repository whose writers work in threads of their own."""
-
-    def __init__(self, repository: Repository) -> None:
-        self._repository = repository
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._repository, name)
-
-    def writer(self, key: str) -> ObjectWriter:
-        """As all."""
-        return WriteBehind(self._repository.writer(key))
-
-
-@pytest.fixture
-def behind_place(tmp_path: Path) -> Place:
-    """A repository in a directory, written to from threads of their own."""
-    local = LocalRepository(tmp_path / "backups")
-    repository = cast("Repository", _Behind(local))
-    return Place(repository, lambda: _files_left(local), lambda key: _abandon(local.url, key, {}))
+    return Place(repository, leftovers, lambda key: _abandon(repository.url, key, {}))
 
 
 @pytest.fixture
