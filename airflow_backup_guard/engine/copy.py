@@ -14,7 +14,7 @@ from airflow_backup_guard import __version__
 from airflow_backup_guard.core import backup
 from airflow_backup_guard.core.backup import Attempt, BackupRecord, Snapshot, StoredPart, Tablespace
 from airflow_backup_guard.core.budget import Budget
-from airflow_backup_guard.core.load import Assessment
+from airflow_backup_guard.core.load import Assessment, Phase
 from airflow_backup_guard.core.outlook import Outlook
 from airflow_backup_guard.core.pace import Pace, PaceState
 from airflow_backup_guard.core.plan import BackupPlan
@@ -25,7 +25,7 @@ from airflow_backup_guard.engine.parts import PartStore, PartWriter
 from airflow_backup_guard.engine.snapshot import close_attempt, close_with, read_attempt, refuse_outside_window
 from airflow_backup_guard.engine.stop import Stop, when_stopped
 from airflow_backup_guard.engine.telemetry import Telemetry
-from airflow_backup_guard.engine.throttle import Listener, LoadMonitor, Phase, Throttle, ignore_load
+from airflow_backup_guard.engine.throttle import Listener, LoadMonitor, Throttle, ignore_load
 from airflow_backup_guard.engine.wal import WalArchive, identify
 from airflow_backup_guard.errors import (
     BackupDamaged,
