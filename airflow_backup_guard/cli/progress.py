@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 import rich.progress
 from rich.console import Console, RenderableType
@@ -15,10 +16,9 @@ from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
 from airflow_backup_guard.cli.answer import duration
+from airflow_backup_guard.core.load import Phase
 from airflow_backup_guard.core.pace import PaceState
 from airflow_backup_guard.core.units import Rate, Size
-from airflow_backup_guard.engine.command import CommandProgress
-from airflow_backup_guard.engine.copy import Progress
 from airflow_backup_guard.engine.progress import (
     BytesLog,
     CommandProgressLog,
@@ -26,7 +26,10 @@ from airflow_backup_guard.engine.progress import (
     describe_command,
     describe_late,
 )
-from airflow_backup_guard.engine.throttle import Phase
+
+if TYPE_CHECKING:
+    from airflow_backup_guard.engine.command import CommandProgress
+    from airflow_backup_guard.engine.copy import Progress
 
 _LINE_SECONDS = 15.0
 _REDRAW_SECONDS = 0.1

@@ -15,7 +15,6 @@ from airflow_backup_guard.cli.errors import WrongUse
 from airflow_backup_guard.core.plan import BackupPlan
 from airflow_backup_guard.engine.identities import read_identities
 from airflow_backup_guard.errors import InvalidPlan, RestoreRefused
-from airflow_backup_guard.postgres.connection import parse_conninfo
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -57,6 +56,9 @@ def load_dsn(arguments: argparse.Namespace) -> str | None:
 
 
 def _checked_dsn(given: str) -> str:
+    # What names no database does without its client.
+    from airflow_backup_guard.postgres.connection import parse_conninfo
+
     keywords = parse_conninfo(given)
     if "@" in keywords.get("host", "")[1:] or not re.fullmatch(r"[\d,]*", keywords.get("port", "")):
         # It may be the end of a password that is shown as the name of a host from here on.

@@ -22,6 +22,7 @@ __all__ = [
     "LoadLevel",
     "LoadLimits",
     "LoadSample",
+    "Phase",
     "Signal",
     "assess",
     "baseline_of",
@@ -42,6 +43,14 @@ class LoadLevel(str, Enum):
     def severity(self) -> int:
         """0 for normal up to 3 for critical."""
         return list(LoadLevel).index(self)
+
+
+class Phase(Enum):
+    """Which part of a backup a sample belongs to."""
+
+    BEFORE = "before"
+    DURING = "during"
+    AFTER = "after"
 
 
 @dataclass(frozen=True)

@@ -11,13 +11,12 @@ from typing import Any
 
 from airflow_backup_guard.core.alert_conditions import done_to_copy, of_lateness, of_load
 from airflow_backup_guard.core.alerts import Alert, AlertBook, Condition
-from airflow_backup_guard.core.load import Assessment
+from airflow_backup_guard.core.load import Assessment, Phase
 from airflow_backup_guard.core.pace import Pace
 from airflow_backup_guard.core.plan import BackupPlan
 from airflow_backup_guard.engine.alerting import AlertSender
 from airflow_backup_guard.engine.copy import Progress
 from airflow_backup_guard.engine.progress import describe_late
-from airflow_backup_guard.engine.throttle import Phase
 from airflow_backup_guard.repository.base import Repository
 
 _SPACING = timedelta(seconds=1)

@@ -26,7 +26,10 @@ class Readable(Protocol):
     """All that is asked of a stream: bytes, and none at its end."""
 
     def read(self, size: int, /) -> bytes:
-        """At most ``size`` bytes."""
+        """``size`` bytes, fewer only at the end."""
+
+    def read1(self, size: int, /) -> bytes:
+        """At most ``size`` bytes: what is ready."""
 
 
 class Digest(Protocol):
@@ -55,11 +58,13 @@ class Member:
 class ArchiveReader:
     """Walks the archives of one backup. What differs from the manifest is told in ``problems``; nothing is raised.
 
-    ``problems`` maps a path to what is wrong with it; ``files`` counts those that are right.
+    ``problems`` maps a path to what is wrong with it; ``files`` counts those that are right. With ``even`` a file comes
+    in chunks of 256 KiB, fewer only at its end, and else as the stream has it, which needs no copy.
     """
 
-    def __init__(self, manifest: BackupManifest) -> None:
+    def __init__(self, manifest: BackupManifest, *, even: bool = False) -> None:
         self._manifest = manifest
+        self._even = even
         self._seen: set[str] = set()
         self.problems: dict[str, str] = {}
         self.files = 0
@@ -79,7 +84,7 @@ class ArchiveReader:
                 if header.isdir():
                     yield Member(path, header.mode, header.mtime, None)
                 else:
-                    content = _content(stream, path, header.size)
+                    content = _content(stream, path, header.size, even=self._even)
                     yield Member(path, header.mode, header.mtime, self._checked(path, content))
                     for _ in content:
                         pass  # whatever was not read
@@ -196,10 +201,11 @@ def _header(stream: Readable, *, first: bool) -> tarfile.TarInfo | None:
     return member
 
 
-def _content(stream: Readable, path: str, size: int) -> Iterator[bytes]:
+def _content(stream: Readable, path: str, size: int, *, even: bool) -> Iterator[bytes]:
+    read = stream.read if even else stream.read1
     left = size
     while left > 0:
-        chunk = stream.read(min(left, _CHUNK))
+        chunk = read(min(left, _CHUNK))
         if not chunk:
             raise BackupDamaged(f"The archive ends within {path!r}.", remedy="Use another backup.")
         left -= len(chunk)

@@ -23,7 +23,7 @@ from airflow_backup_guard.core.command import (
     receipt_key,
 )
 from airflow_backup_guard.core.duty import Slices, share_of, slices
-from airflow_backup_guard.core.load import Assessment
+from airflow_backup_guard.core.load import Assessment, Phase
 from airflow_backup_guard.core.pace import Pace, PaceState
 from airflow_backup_guard.core.plan import BackupPlan
 from airflow_backup_guard.core.secrets import Mask, secrets_in
@@ -34,7 +34,7 @@ from airflow_backup_guard.engine.snapshot import refuse_outside_window
 from airflow_backup_guard.engine.stop import Stop, when_stopped
 from airflow_backup_guard.engine.supervised import SupervisedCommand
 from airflow_backup_guard.engine.telemetry import Telemetry
-from airflow_backup_guard.engine.throttle import Listener, LoadMonitor, Phase, Throttle, ignore_load
+from airflow_backup_guard.engine.throttle import Listener, LoadMonitor, Throttle, ignore_load
 from airflow_backup_guard.errors import BackupGuardError, BackupStopped, BudgetSpent
 from airflow_backup_guard.postgres.connection import parse_conninfo
 from airflow_backup_guard.repository.base import Repository

@@ -14,7 +14,7 @@ from airflow_backup_guard import __version__
 from airflow_backup_guard.core import backup
 from airflow_backup_guard.core.backup import Attempt, BackupRecord, Snapshot, StoredPart, Tablespace
 from airflow_backup_guard.core.budget import Budget
-from airflow_backup_guard.core.load import Assessment
+from airflow_backup_guard.core.load import Assessment, Phase
 from airflow_backup_guard.core.outlook import Outlook
 from airflow_backup_guard.core.pace import Pace, PaceState
 from airflow_backup_guard.core.plan import BackupPlan
@@ -25,7 +25,7 @@ from airflow_backup_guard.engine.parts import PartStore, PartWriter
 from airflow_backup_guard.engine.snapshot import close_attempt, close_with, read_attempt, refuse_outside_window
 from airflow_backup_guard.engine.stop import Stop, when_stopped
 from airflow_backup_guard.engine.telemetry import Telemetry
-from airflow_backup_guard.engine.throttle import Listener, LoadMonitor, Phase, Throttle, ignore_load
+from airflow_backup_guard.engine.throttle import Listener, LoadMonitor, Throttle, ignore_load
 from airflow_backup_guard.engine.wal import WalArchive, identify
 from airflow_backup_guard.errors import (
     BackupDamaged,
@@ -49,6 +49,8 @@ from airflow_backup_guard.repository.read import read_whole
 _READ_SECONDS = 0.2
 # A stream is never silent for long once it has begun: it waits for no checkpoint, and for no WAL archiver.
 _SILENT_SECONDS = 300.0
+# What has arrived is taken together, but not so much that a copy would then stand still for long.
+_AT_ONCE_SECONDS, _AT_ONCE_BYTES = 0.02, 1 << 18
 _TELL_SECONDS = 0.1
 _HIGHEST_THREADED_LEVEL = 8
 _KEPT_ATTEMPTS = timedelta(days=30)
@@ -344,7 +346,7 @@ class _Copy:
         with ExitStack() as open_part:
             part: PartWriter | None = None
             self.heard_at = time.monotonic()
-            while (message := stream.read(_READ_SECONDS)) is not False:
+            while (message := stream.read(_READ_SECONDS, self._at_once())) is not False:
                 self._keep_going()
                 if self.telemetry.is_due:
                     self._store_telemetry()
@@ -352,9 +354,11 @@ class _Copy:
                     self._listen()
                     continue
                 if message.kind is MessageKind.DATA and part is not None:
-                    part.write(message.data)
-                    self.done += len(message.data)
-                    self.throttle.spend(len(message.data))
+                    for piece in message.data:
+                        part.write(piece)
+                    size = sum(map(len, message.data))
+                    self.done += size
+                    self.throttle.spend(size)
                 elif message.kind in (MessageKind.ARCHIVE, MessageKind.MANIFEST):
                     self._commit(part)
                     part = open_part.enter_context(self._part(message.name))
@@ -363,6 +367,9 @@ class _Copy:
             self._commit(part)
             self.heard_at = time.monotonic()
         self._tell(stream.total, at_once=True)
+
+    def _at_once(self) -> float:
+        return min(self.throttle.pace.rate * _AT_ONCE_SECONDS, _AT_ONCE_BYTES)
 
     def _tell(self, total: int, *, at_once: bool = False) -> None:
         now = time.monotonic()

@@ -5,12 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 
+from airflow_backup_guard.core.load import Phase
 from airflow_backup_guard.core.pace import PaceState
 from airflow_backup_guard.core.units import Rate, Size, whole_seconds
-from airflow_backup_guard.engine.command import CommandProgress
-from airflow_backup_guard.engine.copy import Progress
-from airflow_backup_guard.engine.throttle import Phase
+
+if TYPE_CHECKING:
+    from airflow_backup_guard.engine.command import CommandProgress
+    from airflow_backup_guard.engine.copy import Progress
 
 _SECONDS = 15.0
 _THEN = {

@@ -56,6 +56,17 @@ class ReadAhead(AbstractContextManager["ReadAhead"]):
             size -= len(piece)
         return b"".join(pieces)
 
+    def read1(self, size: int) -> bytes:
+        """At most ``size`` bytes, none only at the end: a chunk as it was made, if it is no longer than that."""
+        if not self._rest:
+            chunk = self._next()
+            if len(chunk) <= size:
+                return chunk
+            self._rest = memoryview(chunk)
+        piece = self._rest[:size]
+        self._rest = self._rest[len(piece) :]
+        return bytes(piece)
+
     def _next(self) -> bytes:
         """The next chunk, or nothing at the end, however often it is asked for."""
         if not self._batch:

@@ -118,8 +118,12 @@ class Target:
             refuse_used(folder)
             raise
         self._claims[folder] = claim
-        with suppress(OSError):  # where a file system has no locks, a killed restore looks like one that runs
+        try:
             fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise _claimed(folder) from None  # one that resumes took it for what a killed restore had left
+        except OSError:
+            pass  # where a file system has no locks, a killed restore looks like one that runs
         # Only now: whoever reads a word here may conclude something from the lock.
         self._sign(claim)
         if [path.name for path in folder.iterdir()] != [CLAIM_FILE]:
@@ -140,8 +144,7 @@ class Target:
             except OSError:
                 raise _claimed(folder) from None
             lines = os.pread(claim, 1000, 0).decode("utf-8", "backslashreplace").splitlines()
-            # Without a word in it somebody may be about to lock it; without a name it was released meanwhile.
-            if not lines or os.fstat(claim).st_nlink == 0:
+            if os.fstat(claim).st_nlink == 0:  # it was released meanwhile
                 os.close(claim)
                 claim = -1
                 raise _claimed(folder)
@@ -211,9 +214,13 @@ def _claimed(folder: Path) -> RestoreRefused:
             f"{folder} holds what is left of a restore that was cut off: {who}.",
             remedy="Resume it (--resume), or remove the folder, or all that is in it, and restore again.",
         )
+    if not who:
+        return RestoreRefused(
+            f"Another restore writes to {folder}: it has just begun or ended.",
+            remedy="Wait for its end; if it was cut off, resume it (--resume); or give another folder.",
+        )
     return RestoreRefused(
-        f"Another restore writes to {folder}: {who or 'it has just begun or ended'}.",
-        remedy="Wait for its end, or give another folder.",
+        f"Another restore writes to {folder}: {who}.", remedy="Wait for its end, or give another folder."
     )
 
 

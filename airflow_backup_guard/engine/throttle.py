@@ -15,7 +15,6 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
-from enum import Enum
 from types import TracebackType
 
 from airflow_backup_guard.core.backup import Impact, Latency, Pause
@@ -27,6 +26,7 @@ from airflow_backup_guard.core.load import (
     LoadLevel,
     LoadLimits,
     LoadSample,
+    Phase,
     assess,
     baseline_of,
     limits_for,
@@ -114,14 +114,6 @@ class Throttle:
                 return
             self._changed.wait(min(seconds, _SLICE_SECONDS))
             self._changed.clear()
-
-
-class Phase(Enum):
-    """Which part of a backup a sample belongs to."""
-
-    BEFORE = "before"
-    DURING = "during"
-    AFTER = "after"
 
 
 Listener = Callable[[datetime, Phase, Assessment, Pace], None]

@@ -6,6 +6,7 @@ stream exists from PostgreSQL 15 on.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
@@ -25,11 +26,11 @@ class MessageKind(Enum):
     PROGRESS = b"p"
 
 
-class Message(NamedTuple):  # there are 30,000 in a gigabyte
-    """``name`` (such as ``base.tar`` or ``16385.tar``) comes with ARCHIVE; ``data``, at most 32 KiB, with DATA."""
+class Message(NamedTuple):
+    """``name`` (such as ``base.tar`` or ``16385.tar``) comes with ARCHIVE; ``data``, pieces of 32 KiB, with DATA."""
 
     kind: MessageKind
-    data: memoryview
+    data: Sequence[memoryview] = ()
     name: str = ""
 
 
@@ -74,25 +75,42 @@ class BaseBackup:
             if oid is not None
         )
         self._archives = {"base.tar", *(f"{tablespace.oid}.tar" for tablespace in self.tablespaces)}
+        self._next: memoryview | bool | None = None
         connection.begin_copy(keep_going)
 
-    def read(self, timeout: float) -> Message | bool | None:
-        """The next message; None if none came within ``timeout`` seconds, False at the end of the stream."""
-        message = self._connection.copy_data(timeout)
+    def read(self, timeout: float, most: float = 0) -> Message | bool | None:
+        """The next message; None if none came within ``timeout`` seconds, False at the end of the stream.
+
+        DATA that has arrived already comes together, until it is ``most`` bytes: there are 30,000 messages in a GB.
+        """
+        message, self._next = self._next, None
+        if message is None:
+            message = self._connection.copy_data(timeout)
         if message is None or isinstance(message, bool):
             return message
         kind = bytes(message[:1])
         if kind == b"d":
-            return Message(MessageKind.DATA, message[1:])
+            return Message(MessageKind.DATA, self._data(message, most))
         if kind == b"n":
             name = bytes(message[1:]).split(b"\0", 1)[0].decode("utf-8", "backslashreplace")
             if name not in self._archives:
                 raise SourceUnavailable(f"The base backup stream has an archive {name!r}, which is none of its own.")
             self._archives.remove(name)  # it becomes a name in the repository, and each of them is there once
-            return Message(MessageKind.ARCHIVE, message[:0], name)
+            return Message(MessageKind.ARCHIVE, name=name)
         if kind in (b"m", b"p"):
-            return Message(MessageKind(kind), message[1:])
+            return Message(MessageKind(kind))
         raise SourceUnavailable(f"The base backup stream has a message of unknown kind {kind!r}.")
+
+    def _data(self, message: memoryview, most: float) -> list[memoryview]:
+        pieces, size = [message[1:]], len(message)
+        while size < most:
+            self._next = self._connection.copy_data(0)
+            if not self._next or self._next[:1] != b"d":
+                break
+            pieces.append(self._next[1:])
+            size += len(self._next)
+            self._next = None
+        return pieces
 
     def finish(self, keep_going: KeepGoing) -> LSN:
         """After the stream's end: the LSN up to which WAL is needed to restore the backup."""

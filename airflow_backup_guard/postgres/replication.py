@@ -121,7 +121,7 @@ class ReplicationConnection:
         if size == 0:
             self._consume()  # what has arrived already need not be waited for
             size, data = self._copy_message()
-        if size == 0:
+        if size == 0 and timeout > 0:
             self._receive(timeout)
             size, data = self._copy_message()
         if size > 0:

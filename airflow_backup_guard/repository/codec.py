@@ -8,16 +8,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import BinaryIO
 
-import zstandard
-
 from airflow_backup_guard.errors import BackupDamaged, BackupGuardError, InvalidPlan
 from airflow_backup_guard.repository.age import AgeFilter, decryption, encryption, header_bounded
 from airflow_backup_guard.repository.base import ObjectWriter, Repository, StoredObject
+from airflow_backup_guard.repository.compression import Compression
 from airflow_backup_guard.repository.frames import decompressed
 
-_STEP = 1 << 20
 _READ = 1 << 18
-_BLOCK = 2 << 20
 
 
 def suffix(recipients: Sequence[str] = ()) -> str:
@@ -30,23 +27,24 @@ class EncodingWriter(AbstractContextManager["EncodingWriter"]):
 
     It owns ``target``: commits it on ``commit`` and aborts it on ``abort`` or when the context is left
     without a commit. ``level`` is zstd's, ``threads`` the number of extra compressing threads (0: none, in
-    the caller's own). Memory stays bounded whatever is written: see :func:`_compressor`. Not for several threads at
-    once, but for ``abort``, which any may call: a ``write`` or ``commit`` that waits then raises ``ValueError``. Raises
-    :class:`InvalidPlan` for a level or recipient that is none (``target`` is aborted then), :class:`ExtraMissing`
-    without the extra ``age``, and whatever ``target`` raises.
+    the caller's own). Memory stays bounded whatever is written. Not for several threads at once, but for ``abort``,
+    which any may call: a ``write`` or ``commit`` that waits then raises ``ValueError``. Raises :class:`InvalidPlan` for
+    a level or recipient that is none (``target`` is aborted then), :class:`ExtraMissing` without the extra ``age``, and
+    whatever ``target`` raises.
     """
 
     def __init__(
         self, target: ObjectWriter, *, level: int = 3, threads: int = 0, recipients: Sequence[str] = ()
     ) -> None:
         self._target = target
+        self._compression: Compression | None = None
         self._age: AgeFilter | None = None
         self._raw_size = 0
         self._ended = False
         try:
             if not 1 <= level <= 19:
                 raise InvalidPlan("level", level, "a zstd level from 1 to 19")
-            self._zstd = _compressor(level, threads).compressobj()
+            self._compression = Compression(level, threads)
             if recipients:
                 self._age = encryption(recipients)
         except BaseException:
@@ -55,56 +53,49 @@ class EncodingWriter(AbstractContextManager["EncodingWriter"]):
 
     def write(self, data: bytes | memoryview) -> None:
         """Append raw bytes; may block while the repository is slower than the caller."""
-        self._check()
+        compression = self._check()
         view = memoryview(data).cast("B")
         self._raw_size += len(view)
         try:
-            for start in range(0, len(view), _STEP):
-                self._pass_on(self._zstd.compress(view[start : start + _STEP]))
+            self._pass_on(compression.feed(view))
         except BaseException:
             self.abort()  # a commit after this would leave a hole in the stream
             raise
 
     def commit(self) -> tuple[StoredObject, int]:
-        """Finish the frame and commit the object; returns it and the number of raw bytes in it."""
-        self._check()
-        self._pass_on(self._zstd.flush())
+        """Finish the last frame and commit the object; returns it and the number of raw bytes in it."""
+        self._pass_on(self._check().finish())
         if self._age is not None:
             self._send(self._age.finish())
         return self._target.commit(), self._raw_size
 
     def abort(self) -> None:
-        """Drop what was written; no thread is left. Idempotent; does nothing after ``commit``."""
+        """Drop what was written; what compresses ends its frame. Idempotent; does nothing after ``commit``."""
         self._ended = True
         self._target.abort()
         if self._age is not None:
             self._age.cancel()
+        if self._compression is not None:
+            self._compression.close(wait=False)
 
     def __exit__(self, *exception: object) -> None:
+        """Abort, unless it was committed; no thread is left."""
         self.abort()
+        if self._compression is not None:
+            self._compression.close(wait=True)
 
-    def _check(self) -> None:
-        if self._ended:
+    def _check(self) -> Compression:
+        if self._ended or self._compression is None:
             raise ValueError("the writer is closed")
+        return self._compression
 
-    def _pass_on(self, compressed: bytes) -> None:
-        if compressed:
-            self._send(compressed if self._age is None else self._age.feed(compressed))
+    def _pass_on(self, frames: Sequence[bytes]) -> None:
+        for frame in frames:
+            self._send(frame if self._age is None else self._age.feed(frame))
 
     def _send(self, stored: bytes) -> None:
         if stored:
             self._target.write(stored)
-
-
-def _compressor(level: int, threads: int) -> zstandard.ZstdCompressor:
-    """Compressor with memory of its own for a block per thread, of 2 MiB and not of zstd's 8 to 32.
-
-    Measured with two threads: 20 MiB at level 3 (with zstd's blocks: 70), for 0.2 % more to store.
-    """
-    blocks = {"threads": threads, "job_size": _BLOCK} if threads else {}
-    return zstandard.ZstdCompressor(
-        compression_params=zstandard.ZstdCompressionParameters.from_level(level, write_checksum=True, **blocks)
-    )
 
 
 class DecodedReader(io.BufferedIOBase):

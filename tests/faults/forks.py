@@ -56,8 +56,8 @@ class Job:
 
     @property
     def output(self) -> str:
-        """What it has written to stdout and stderr."""
-        return self.said.read_text(errors="replace")
+        """What it has written to stdout and stderr: nothing if a signal ended it before it could open its log."""
+        return self.said.read_text(errors="replace") if self.said.exists() else ""
 
 
 class Forks:

@@ -25,13 +25,13 @@ from airflow_backup_guard.core.backup import load
 from airflow_backup_guard.core.command import CommandReceipt, GuardedCommand
 from airflow_backup_guard.core.control import Action, Order
 from airflow_backup_guard.core.duty import Slices
+from airflow_backup_guard.core.load import Phase
 from airflow_backup_guard.core.pace import PaceState
 from airflow_backup_guard.engine import catalog, control, supervisor
 from airflow_backup_guard.engine.command import CommandProgress, run_command
 from airflow_backup_guard.engine.command_output import file_output
 from airflow_backup_guard.engine.stop import Stop
 from airflow_backup_guard.engine.supervised import SupervisedCommand
-from airflow_backup_guard.engine.throttle import Phase
 from airflow_backup_guard.errors import (
     BackupStopped,
     BudgetSpent,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import fcntl
 import hashlib
 import json
 import os
@@ -298,6 +299,27 @@ def test_a_restore_goes_on_only_with_what_is_its_own(tried: Tried, whole: dict[s
     refused("its account of what it had written is not there")
     journal.rename(tried.data / JOURNAL_FILE)
     assert tried().kept >= first.content_size
+    assert tried.tree() == whole
+
+
+def test_a_restore_that_was_killed_before_it_had_signed_its_claim(tried: Tried, whole: dict[str, Any]) -> None:
+    """Its claim is empty, and nobody holds it: resumed, it goes on; what lies there beside it is nobody's to remove."""
+    tried.data.mkdir(0o700, parents=True)
+    (tried.data / CLAIM_FILE).touch(0o600)
+    with pytest.raises(RestoreRefused, match="just begun or ended") as caught:
+        tried(resume=False)
+    assert "--resume" in caught.value.remedy
+    (tried.data / "notes.txt").write_text("precious")
+    with pytest.raises(RestoreRefused):
+        tried()
+    assert (tried.data / "notes.txt").read_text() == "precious"
+    (tried.data / "notes.txt").unlink()
+    held = os.open(tried.data / CLAIM_FILE, os.O_WRONLY)
+    fcntl.flock(held, fcntl.LOCK_EX)
+    with pytest.raises(RestoreRefused, match="Another restore writes"):
+        tried()
+    os.close(held)
+    tried()
     assert tried.tree() == whole
 
 

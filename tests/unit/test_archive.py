@@ -18,6 +18,7 @@ from airflow_backup_guard.core.backup import dump
 from airflow_backup_guard.core.manifest import BackupManifest, ManifestFile
 from airflow_backup_guard.core.verification import ObjectState, ObjectVerdict
 from airflow_backup_guard.engine.archive import ArchiveReader, safe_path, system_identifier
+from airflow_backup_guard.engine.read_ahead import ReadAhead
 from airflow_backup_guard.errors import BackupDamaged
 
 CONTROL = (7_412_345_678_901_234_567).to_bytes(8, "little") + bytes(8184)
@@ -71,6 +72,21 @@ def test_a_right_archive_has_no_problems() -> None:
     assert content == {".": None, "pg_wal": None, **CONTENT}
     assert reader.problems == {}
     assert reader.files == 3
+
+
+@pytest.mark.parametrize("even", [True, False])
+def test_a_file_comes_in_chunks(even: bool) -> None:
+    """Of one size where pages are looked for in them, and else as they are ready, whatever the stream's own are."""
+    content = bytes(range(250)) * 3000
+    data = tar([("base/5/1259", content), ("base/5/1260", b"")])
+    pieces = (data[at : at + 100_000] for at in range(0, len(data), 100_000))
+    reader = ArchiveReader(manifest({"base/5/1259": content, "base/5/1260": b""}), even=even)
+    with ReadAhead(pieces) as stream:
+        chunks = [list(member.content or ()) for member in reader.members("base", stream)]
+    assert b"".join(chunks[0]) == content
+    assert chunks[1] == []
+    assert [len(chunk) for chunk in chunks[0]][:2] == ([262_144, 262_144] if even else [99_488, 100_000])
+    assert reader.files == 2
 
 
 def test_mode_and_time_are_the_servers() -> None:

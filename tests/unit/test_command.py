@@ -18,11 +18,11 @@ from airflow_backup_guard.core.command import (
     names_of,
 )
 from airflow_backup_guard.core.command_report import command_title, receipt_lines
+from airflow_backup_guard.core.load import Phase
 from airflow_backup_guard.core.pace import Pace, PaceState
 from airflow_backup_guard.core.units import Rate
 from airflow_backup_guard.engine.command import CommandProgress
 from airflow_backup_guard.engine.progress import CommandProgressLog
-from airflow_backup_guard.engine.throttle import Phase
 from airflow_backup_guard.errors import InvalidPlan
 
 BEGAN = datetime(2026, 11, 23, 1, tzinfo=timezone.utc)

@@ -35,3 +35,8 @@ def test_the_core_is_pure() -> None:
 def test_the_command_line_needs_no_airflow() -> None:
     """Recovery works where Airflow does not."""
     assert "airflow" not in imported_with("airflow_backup_guard.cli")
+
+
+def test_restoring_needs_no_client_of_a_database() -> None:
+    """From a folder it needs none of S3 either: what is not needed is not waited for."""
+    assert not imported_with("airflow_backup_guard.cli.restore") & {"psycopg", "boto3", "botocore"}
