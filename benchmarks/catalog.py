@@ -28,7 +28,7 @@ from benchmarks.report import Rounds, chosen, parser, say
 from tests.stored import store_backup
 
 _PLACES = ("S3", "folder")
-VARIANTS = [f"{place}, {how}" for place in _PLACES for how in ("first", "remembered", "10 new")]
+VARIANTS = [f"{place} {how}" for place in _PLACES for how in ("first", "remembered", "10 new")]
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -47,7 +47,7 @@ def main(arguments: list[str] | None = None) -> None:
                 say(f"{options.backups} backups in {made_at.url}")
                 _fill(made_at, options.backups, options.segments)
                 repositories[place] = made_at
-        rounds.run(names, lambda name: _measure(repositories[name.partition(",")[0]], name.partition(", ")[2]))
+        rounds.run(names, lambda name: _measure(repositories[name.partition(" ")[0]], name.partition(" ")[2]))
     rounds.finish("Catalog", {"s": ("seconds", "{:.2f}"), "backups": ("backups", "{:.0f}")})
 
 
