@@ -52,7 +52,7 @@ _SILENT_SECONDS = 300.0
 # What has arrived is taken together, but not so much that a copy would then stand still for long.
 _AT_ONCE_SECONDS, _AT_ONCE_BYTES = 0.02, 1 << 18
 _TELL_SECONDS = 0.1
-_HIGHEST_THREADED_LEVEL = 8
+_THREADS = 2  # that compress; each holds 2 MB at level 3, and 20 MB at level 19
 _KEPT_ATTEMPTS = timedelta(days=30)
 _log = logging.getLogger(__name__)
 
@@ -397,8 +397,7 @@ class _Copy:
     def _part(self, archive: str) -> PartWriter:
         if not archive:
             return self.store.writer("manifest", "backup_manifest", "backup_manifest")
-        # Beyond that level each thread of zstd takes tens of megabytes, and compresses slower than any network.
-        threads = min(2, os.cpu_count() or 1) if self.plan.compression_level <= _HIGHEST_THREADED_LEVEL else 0
+        threads = min(_THREADS, os.cpu_count() or 1)
         return self.store.writer("archive", archive.removesuffix(".tar"), archive, threads=threads)
 
     def _commit(self, part: PartWriter | None) -> None:

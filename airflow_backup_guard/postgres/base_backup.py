@@ -104,12 +104,12 @@ class BaseBackup:
     def _data(self, message: memoryview, most: float) -> list[memoryview]:
         pieces, size = [message[1:]], len(message)
         while size < most:
-            self._next = self._connection.copy_data(0)
-            if not self._next or self._next[:1] != b"d":
+            following = self._connection.copy_data(0)
+            if following is None or isinstance(following, bool) or bytes(following[:1]) != b"d":
+                self._next = following
                 break
-            pieces.append(self._next[1:])
-            size += len(self._next)
-            self._next = None
+            pieces.append(following[1:])
+            size += len(following)
         return pieces
 
     def finish(self, keep_going: KeepGoing) -> LSN:

@@ -91,7 +91,11 @@ class EncodingWriter(AbstractContextManager["EncodingWriter"]):
 
     def _pass_on(self, frames: Sequence[bytes]) -> None:
         for frame in frames:
-            self._send(frame if self._age is None else self._age.feed(frame))
+            if self._age is None:
+                self._send(frame)
+            else:  # in pieces, as it holds as many as come at once, and their output
+                for start in range(0, len(frame), _READ):
+                    self._send(self._age.feed(frame[start : start + _READ]))
 
     def _send(self, stored: bytes) -> None:
         if stored:

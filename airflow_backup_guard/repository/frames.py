@@ -11,6 +11,9 @@ from typing import IO, cast
 
 import zstandard
 
+FRAME_SIZE = 1 << 20
+"""Raw bytes in each frame that we write but the last, which has fewer, maybe none."""
+
 _MAGIC = b"\x28\xb5\x2f\xfd"
 _DICTIONARY_ID_SIZE = (0, 1, 2, 4)
 _CONTENT_SIZE_SIZE = (0, 2, 4, 8)
@@ -36,6 +39,8 @@ def decompressed(chunks: Iterator[bytes]) -> Iterator[bytes]:
         if not frame.whole:
             raise ValueError("a zstd frame is cut short")
         if not source.has(1):
+            if frame.content_size == FRAME_SIZE:
+                raise ValueError("the frames are cut short: none ends them")
             return
 
 
@@ -63,10 +68,14 @@ class _Source:
 
 
 class _Frame:
-    """One frame, to be read as it lies in its chunks; ``whole`` once it was read to its end, and not only to theirs."""
+    """One frame, to be read as it lies in its chunks; ``whole`` once it was read to its end, and not only to theirs.
+
+    ``content_size`` is what it says of itself, once it was read; None if it does not.
+    """
 
     def __init__(self, source: _Source) -> None:
         self.whole = False
+        self.content_size: int | None = None
         self._pieces = self._walk(source)
 
     def read(self, size: int) -> bytes | memoryview:
@@ -80,8 +89,13 @@ class _Frame:
             raise ValueError("bytes that are no zstd frame")
         flags = source.rest[4]
         single_segment = flags >> 5 & 1
-        content_size = _CONTENT_SIZE_SIZE[flags >> 6] or single_segment
-        end = 5 + (1 - single_segment) + _DICTIONARY_ID_SIZE[flags & 3] + content_size  # of what was walked over
+        size_at = 5 + (1 - single_segment) + _DICTIONARY_ID_SIZE[flags & 3]
+        end = size_at + (_CONTENT_SIZE_SIZE[flags >> 6] or single_segment)  # of what was walked over
+        if not source.has(end):
+            return
+        if end > size_at:
+            size = int.from_bytes(source.rest[size_at:end], "little")
+            self.content_size = size + 256 if end - size_at == 2 else size
         last = 0
         while not last:
             while len(source.rest) < end + 3:

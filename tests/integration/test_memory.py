@@ -92,7 +92,7 @@ def test_a_copy_takes_less_than_200_mb_however_large_the_database_is(
 
 
 def test_threads_do_not_cost_memory() -> None:
-    """Two threads at the default level hold 2 MiB blocks: less than 40 MiB in a process of its own."""
+    """Two threads at the default level hold some frames of 1 MiB: less than 30 MiB in a process of its own."""
     measure = """
 import os
 from airflow_backup_guard.repository.codec import EncodingWriter
@@ -104,7 +104,7 @@ before = peak()
 with EncodingWriter(FailingWriter(1 << 40), threads=2) as writer:
     for number in range(80):
         writer.write(noise[number % 8])
-print((peak() - before) >> 10)
+print((peak() - before) / 1024)
 """
     done = subprocess.run([sys.executable, "-c", measure], capture_output=True, text=True, check=True)
-    assert int(done.stdout) < 40
+    assert float(done.stdout) < 30
