@@ -1,7 +1,9 @@
 """The catalog: how long it takes to list 1,000 backups, on a local S3 API and in a folder. The goal is 2 seconds.
 
-"first" reads every record and verification, as an expiry does each time; "remembered" is every listing after that. The
-S3 API is moto's, one process of Python: it answers some 150 to 400 requests a second, whoever asks.
+"remembered" is how listings are: what they remember is written by verifications, drills, expiries and listings,
+whenever 16 backups are new. "first" is a listing where that is lost, and what an expiry does each time: it reads every
+record and verification, two requests a backup, which take botocore alone 2.7 ms of a processor each. The S3 API is
+moto's, one process of Python: it answers some 150 to 400 requests a second, whoever asks.
 """
 
 from __future__ import annotations
