@@ -18,9 +18,10 @@ import pytest
 from airflow_backup_guard.cli import main
 from airflow_backup_guard.core import AlertChannel, AlertRules, BackupPlan, DrillCheck, DrillPolicy, Rate
 from airflow_backup_guard.core.backup import BackupRecord
+from airflow_backup_guard.core.check import CheckStatus
 from airflow_backup_guard.core.drill import DrillResult, drill_key
 from airflow_backup_guard.core.runbook.facts import runbook_key
-from airflow_backup_guard.core.verification import Verdict
+from airflow_backup_guard.core.verification import Level
 from airflow_backup_guard.engine import catalog
 from airflow_backup_guard.engine import scratch as scratch_module
 from airflow_backup_guard.engine.drill import drill
@@ -229,7 +230,8 @@ def test_a_backup_that_is_not_whole_fails_its_drill(
     assert said in found(result)["restore"][1]
     assert catalog.last_drill(repository, record) == result
     verification = catalog.last_verification(repository, record)
-    assert verification is not None and verification.verdict is Verdict.DAMAGED
+    assert verification is not None
+    assert [one.status for one in verification.evidence if one.level is Level.RESTORED] == [CheckStatus.FAILED]
 
 
 def test_a_server_that_does_not_start_says_why(made_on: Callable[[int], Made], scratch: Path) -> None:
