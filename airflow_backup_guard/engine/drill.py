@@ -18,7 +18,7 @@ from airflow_backup_guard.engine.restore import restore
 from airflow_backup_guard.engine.scratch import keep_folder, scratch_folder
 from airflow_backup_guard.engine.stop import Stop
 from airflow_backup_guard.engine.verify import record_drill
-from airflow_backup_guard.errors import BackupDamaged, SourceUnavailable, SourceUnsuitable
+from airflow_backup_guard.errors import BackupDamaged, ObjectMissing, SourceUnavailable, SourceUnsuitable
 from airflow_backup_guard.postgres.binaries import find_binaries
 from airflow_backup_guard.postgres.drill_checks import look
 from airflow_backup_guard.postgres.drill_server import DrillServer, take_settings_out
@@ -97,7 +97,7 @@ class _Drill:
                     stop=self.stop,
                     on_progress=self.on_progress,
                 )
-        except BackupDamaged as error:
+        except (BackupDamaged, ObjectMissing) as error:
             self.checks.append(Check("restore", CheckStatus.FAILED, error.message, error.remedy))
             return
         overruled = take_settings_out(data)

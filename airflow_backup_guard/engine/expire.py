@@ -7,7 +7,7 @@ finish. Expiries, copies, verifications and restores may run at the same time.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
@@ -16,11 +16,12 @@ from datetime import datetime, timedelta, timezone
 import pendulum
 
 from airflow_backup_guard.core import backup
-from airflow_backup_guard.core.catalog import memory_key
+from airflow_backup_guard.core.catalog import BackupSummary, memory_key
 from airflow_backup_guard.core.drill import DRILLS, drill_key
 from airflow_backup_guard.core.expiry import Expiring, Expiry, Failure, LeftOver, expiring_key, expiring_prefix
 from airflow_backup_guard.core.holds import HOLDS, hold_key
 from airflow_backup_guard.core.retention import ABANDONED_AFTER, Decision, RetentionPolicy, decide
+from airflow_backup_guard.core.verification import Verdict
 from airflow_backup_guard.engine import catalog, control
 from airflow_backup_guard.engine.left_over import Stored, left_over
 from airflow_backup_guard.engine.listing import UNREADABLE_HOLD, list_backups, read_hold
@@ -34,7 +35,7 @@ from airflow_backup_guard.errors import (
     RepositoryFull,
     RepositoryUnavailable,
 )
-from airflow_backup_guard.repository.base import Repository
+from airflow_backup_guard.repository.base import ObjectInfo, Repository
 
 _READERS = 8  # fewer than the connections that boto3 keeps
 _STALE = timedelta(days=1)
@@ -53,12 +54,14 @@ def propose(
 ) -> Expiry:
     """What would expire now, and why; changes no backup. Days and longer periods are those of the time zone ``tz``.
 
-    Nothing is decided by what listings remember: every record and verification is read.
+    Nothing is decided by what listings remember: every record and verification is read. A backup of which less is
+    stored than was written counts as damaged, whatever was found of it before.
     """
     now = now or datetime.now(timezone.utc)
     stored = Stored.of(repository, plan_name)
     found = list_backups(repository, plan_name, fresh=True)
-    decisions = decide(policy, found.backups, pendulum.timezone(tz), now)
+    backups = [_as_stored(repository, stored, one) for one in found.backups]
+    decisions = decide(policy, backups, pendulum.timezone(tz), now)
     locked = _locked(repository, stored, [one for one in decisions if not one.keep])
     decisions = tuple(locked.get(one.backup.backup_id, one) for one in decisions)
     # What has a record that cannot be read, or that came meanwhile, is visible, too.
@@ -124,6 +127,19 @@ def policy_of(repository: Repository, plan_name: str) -> tuple[RetentionPolicy, 
 
 def _records(plan_name: str) -> str:
     return f"{backup.RECORDS}{plan_name}/"
+
+
+def _as_stored(repository: Repository, stored: Stored, one: BackupSummary) -> BackupSummary:
+    """A record may outlive its parts, or come long after them: a store may perform a write when all is cleaned up."""
+
+    def is_less(parts: Iterable[ObjectInfo]) -> bool:
+        return sum(part.size for part in parts) < one.stored_size
+
+    if not is_less(stored.parts.get(one.backup_id, ())):
+        return one
+    # It is looked for again, as it may have been made since.
+    less = is_less(repository.list(backup.parts_prefix(one.plan_name, one.backup_id)))
+    return replace(one, verdict=Verdict.DAMAGED) if less else one
 
 
 def _is_visible(repository: Repository, plan_name: str, backup_id: str) -> bool:

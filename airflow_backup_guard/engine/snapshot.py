@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 
 from airflow_backup_guard.core import backup
 from airflow_backup_guard.core.backup import Attempt, Snapshot
 from airflow_backup_guard.core.budget import forecast
+from airflow_backup_guard.core.calendar import Because
 from airflow_backup_guard.core.check import Check, CheckStatus
 from airflow_backup_guard.core.plan import BackupPlan
-from airflow_backup_guard.core.units import Size
+from airflow_backup_guard.core.units import Size, format_duration
 from airflow_backup_guard.core.watchdog import Policy
 from airflow_backup_guard.engine import control
 from airflow_backup_guard.engine.ical import with_sources_read
@@ -47,13 +48,14 @@ class Readiness:
 
 
 def check(plan: BackupPlan, dsn: str, repository: Repository, *, load_dsn: str | None = None) -> Readiness:
-    """Ask calendar, database and repository whether a backup may begin now; changes nothing in any of them.
+    """Ask calendar, database and repository whether a backup may begin; changes nothing in any of them.
 
-    ``load_dsn`` leads to the plan's load connection, if it has one.
+    A window that is closed now is in nobody's way if it will open: it is told when. ``load_dsn`` leads to the plan's
+    load connection, if it has one.
     """
     now = datetime.now(timezone.utc)
     plan = with_sources_read(plan, now)
-    window = _window_check(plan, now)
+    window = _coming_window(plan, now) or _window_check(plan, now)
     readiness = _check_all_but_the_window(plan, dsn, repository, load_dsn)
     return Readiness(readiness.database, (window, *readiness.checks))
 
@@ -180,6 +182,17 @@ def _window_check(plan: BackupPlan, now: datetime) -> Check:
     start = calendar.next_start(now)
     remedy = f"The next window opens {start:%a %Y-%m-%d %H:%M %Z}." if start else "No window opens within two years."
     return Check("off-peak window", CheckStatus.FAILED, f"Closed: {reasons}.", remedy, transient=True)
+
+
+def _coming_window(plan: BackupPlan, now: datetime) -> Check | None:
+    """When the closed calendar opens; None if it is open, or if it is not known that it will open."""
+    closed, start = plan.calendar.why_closed(now), plan.calendar.next_start(now)
+    if not closed or start is None or any(reason.because is Because.UNKNOWN for reason in closed):
+        return None
+    wait = format_duration(timedelta(minutes=max(1, round((start.timestamp() - now.timestamp()) / 60))))
+    reasons = "; ".join(reason.text for reason in closed)
+    detail = f"opens {start:%a %Y-%m-%d %H:%M %Z}, in {wait}; closed now: {reasons}"
+    return Check("off-peak window", CheckStatus.OK, detail)
 
 
 def _repository_checks(plan: BackupPlan, repository: Repository, size: int | None) -> list[Check]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from airflow_backup_guard.core import backup
 from airflow_backup_guard.core.backup import BackupRecord
 from airflow_backup_guard.core.check import Check, CheckStatus
-from airflow_backup_guard.core.pages import PAGE_SIZE
+from airflow_backup_guard.core.page_checksums import PAGE_SIZE
 from airflow_backup_guard.core.wal import segment_names
 from airflow_backup_guard.engine.examine import Examination
 from airflow_backup_guard.errors import BackupDamaged, BackupGuardError, ObjectMissing

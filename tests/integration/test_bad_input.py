@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -13,7 +14,7 @@ import pendulum
 import pytest
 
 from airflow_backup_guard.core import OffPeakCalendar
-from airflow_backup_guard.core.check import CheckStatus
+from airflow_backup_guard.core.check import Check, CheckStatus
 from airflow_backup_guard.core.verification import Verdict
 from airflow_backup_guard.engine import snapshot as snapshot_module
 from airflow_backup_guard.engine.snapshot import check, take_snapshot
@@ -227,6 +228,25 @@ def test_a_backup_outside_of_its_window_is_refused(guard_dsn: str, tmp_path: Pat
     with pytest.raises(PreflightNotYet, match=r"off-peak window: Closed: outside of daily.*The next window opens"):
         take_snapshot(plan, guard_dsn, repository)
     assert take_snapshot(plan, guard_dsn, repository, outside_window=True).plan_name == "shop"
+
+
+def test_a_check_by_day_of_a_plan_for_the_night_says_when_it_opens(guard_dsn: str, tmp_path: Path) -> None:
+    """All is ready, so it does not fail; but it does for a calendar that never opens, or of which that is not known."""
+    now = pendulum.now("UTC")
+    night = f"daily {now.add(hours=6):%H:00}-{now.add(hours=7):%H:00}"
+    repository = open_repository((tmp_path / "backups").as_uri())
+
+    def window(calendar: OffPeakCalendar) -> Check:
+        readiness = check(plan_for(tmp_path / "backups", calendar=calendar), guard_dsn, repository)
+        (found,) = [one for one in readiness.checks if one.name == "off-peak window"]
+        assert readiness.failed == ([found] if found.status is CheckStatus.FAILED else [])
+        return found
+
+    open_tonight = window(OffPeakCalendar.parse(night, tz="UTC"))
+    assert open_tonight.status is CheckStatus.OK
+    assert re.fullmatch(r"opens .* UTC, in [56]h.*; closed now: outside of daily .*", open_tonight.detail)
+    unread = OffPeakCalendar.parse(night, tz="UTC", blackouts=[(tmp_path / "gone.ics").as_uri()])
+    assert window(unread).status is CheckStatus.FAILED
 
 
 def test_in_place_tablespaces_are_refused(

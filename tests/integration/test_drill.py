@@ -8,6 +8,7 @@ import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,6 +20,7 @@ from airflow_backup_guard.core import AlertChannel, AlertRules, BackupPlan, Dril
 from airflow_backup_guard.core.backup import BackupRecord
 from airflow_backup_guard.core.drill import DrillResult, drill_key
 from airflow_backup_guard.core.runbook.facts import runbook_key
+from airflow_backup_guard.core.verification import Verdict
 from airflow_backup_guard.engine import catalog
 from airflow_backup_guard.engine import scratch as scratch_module
 from airflow_backup_guard.engine.drill import drill
@@ -204,6 +206,30 @@ def test_a_backup_that_does_not_restore_fails_its_drill(
     assert (result.passed, result.rto_seconds) == (False, None)
     assert part.key in found(result)["restore"][1]
     assert catalog.last_drill(repository, made.good) == result
+
+
+@pytest.mark.parametrize("lost", ["manifest in the record", "all parts", "manifest", "archive", "wal"])
+def test_a_backup_that_is_not_whole_fails_its_drill(
+    made_on: Callable[[int], Made], tmp_path: Path, scratch: Path, lost: str
+) -> None:
+    """A record that names no manifest, or one whose objects are gone: a result that says so, and is stored."""
+    made = made_on(18)
+    shutil.copytree(Path(made.plan.repository.removeprefix("file://")), tmp_path / "repository")
+    repository = open_repository((tmp_path / "repository").as_uri())
+    record = made.good
+    if lost == "manifest in the record":
+        record = replace(record, parts=tuple(part for part in record.parts if part.kind != "manifest"))
+        said = "is not that of a whole backup"
+    else:
+        gone = [part.key for part in record.parts if lost in ("all parts", part.kind)]
+        repository.delete_all(gone)
+        said = "/".join(gone[0].split("/")[:3])
+    result = drill(made.plan, record, repository, scratch=scratch)
+    assert (result.passed, result.rto_seconds) == (False, None)
+    assert said in found(result)["restore"][1]
+    assert catalog.last_drill(repository, record) == result
+    verification = catalog.last_verification(repository, record)
+    assert verification is not None and verification.verdict is Verdict.DAMAGED
 
 
 def test_a_server_that_does_not_start_says_why(made_on: Callable[[int], Made], scratch: Path) -> None:

@@ -28,7 +28,7 @@ from airflow_backup_guard.cli import main
 from airflow_backup_guard.core import backup
 from airflow_backup_guard.core.backup import BackupRecord
 from airflow_backup_guard.core.check import CheckStatus
-from airflow_backup_guard.core.pages import PAGE_SIZE
+from airflow_backup_guard.core.page_checksums import PAGE_SIZE
 from airflow_backup_guard.core.units import Rate
 from airflow_backup_guard.core.verification import Level, ObjectState, Verdict, Verification
 from airflow_backup_guard.engine import catalog

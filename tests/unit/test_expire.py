@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
 from datetime import date, datetime, timedelta, timezone
 
 import pytest
@@ -28,7 +29,7 @@ from airflow_backup_guard.errors import (
     RepositoryDenied,
     RepositoryUnavailable,
 )
-from airflow_backup_guard.repository.base import Repository
+from airflow_backup_guard.repository.base import ObjectInfo, Repository
 from airflow_backup_guard.repository.memory import MemoryRepository
 from tests.stored import snapshot_at, store_attempt, store_backup, store_parts, store_verification
 
@@ -98,6 +99,43 @@ def test_a_proposal_changes_nothing() -> None:
     proposed = propose(repository, "shop", ONE, "UTC")
     assert (len(proposed.expired), len(proposed.kept), proposed.done) == (2, 1, False)
     assert keys(repository) == before
+
+
+@pytest.mark.parametrize("verdict", [None, Verdict.VERIFIED])
+def test_a_record_without_its_parts_counts_as_damaged(verdict: Verdict | None) -> None:
+    """A store may perform a write long after all was cleaned up, and so show a backup of which nothing, or not all, is
+    there. It costs no other its place, a later one expires it, and with no other it stays."""
+    repository = MemoryRepository()
+    alone = store_backup(repository, NOW - 3 * DAY, verdict)
+    repository.delete(alone.parts[0].key)
+    assert not run(repository).expired
+    whole = store_backup(repository, NOW - 2 * DAY, verdict)
+    ghost = store_backup(repository, NOW - DAY, verdict)
+    repository.delete_all([part.key for part in ghost.parts])
+    expiry = run(repository)
+    assert [one.backup.backup_id for one in expiry.expired] == [alone.backup_id]
+    assert {one.backup.backup_id: one.backup.verdict for one in expiry.kept} == {
+        whole.backup_id: verdict,
+        ghost.backup_id: Verdict.DAMAGED,
+    }
+    assert_whole(repository, whole)
+    newest = store_backup(repository, NOW, verdict)
+    assert [one.backup.backup_id for one in run(repository).kept] == [newest.backup_id]
+    assert not [key for key in keys(repository) if ghost.backup_id in key]
+
+
+def test_a_backup_that_is_made_meanwhile_is_whole() -> None:
+    """Parts are listed before records, so that a backup may seem to have none: they are looked for again."""
+
+    class Slow(MemoryRepository):
+        def list(self, prefix: str) -> Iterator[ObjectInfo]:
+            found = list(super().list(prefix))
+            if prefix == "backups/shop/" and not any(super().list("records/")):
+                store_backup(self, NOW - DAY, None)
+            return iter(found)
+
+    (kept,) = propose(Slow(), "shop", ONE, "UTC").kept
+    assert kept.backup.verdict is None
 
 
 def test_a_hold_between_proposal_and_deed_counts() -> None:

@@ -9,15 +9,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from airflow_backup_guard.core import pages
-from airflow_backup_guard.core.pages import PAGE_SIZE, check_pages, first_block, page_checksums
+from airflow_backup_guard.core import page_checksums
+from airflow_backup_guard.core.page_checksums import PAGE_SIZE, by_integers, by_numpy
+from airflow_backup_guard.core.pages import check_pages, first_block
 
 START = 0x16_0000_1000
 
 
 def by_the_word(page: bytes, block: int) -> int:
     """The checksum as it is described: 32 lanes, word by word; the slow way."""
-    lanes = list(struct.unpack("<32I", pages._STARTS))
+    lanes = list(struct.unpack("<32I", page_checksums._STARTS))
     words = struct.unpack("<2048I", page[:8] + b"\0\0" + page[10:])
     for row in [*(words[at : at + 32] for at in range(0, 2048, 32)), (0,) * 32, (0,) * 32]:
         for lane, word in enumerate(row):
@@ -55,7 +56,15 @@ def test_many_pages_at_once_are_what_one_at_a_time_is(count: int, block: int, se
     chance = random.Random(seed)
     content = b"".join(chance.choice([chance.randbytes(PAGE_SIZE), b"\xff" * PAGE_SIZE]) for _ in range(count))
     one_by_one = [by_the_word(content[n * PAGE_SIZE : (n + 1) * PAGE_SIZE], block + n) for n in range(count)]
-    assert page_checksums(content, block) == one_by_one
+    assert by_integers(content, block) == one_by_one
+    assert by_numpy(content, block) == one_by_one
+
+
+def test_both_ways_agree_on_many_pages() -> None:
+    """More than either takes at once, up to the last block number that there can be."""
+    content = random.Random(1).randbytes(PAGE_SIZE * 300)
+    for block in (0, 2**32 - 300):
+        assert by_integers(content, block) == by_numpy(content, block)
 
 
 def test_a_wrong_page_is_named_by_its_block() -> None:
