@@ -81,6 +81,9 @@ def run_job(
     ``on_begin`` is called when the server begins to copy, or for tools that stream no base backup when they start.
     """
     folder = cluster.folder("job")
+    environment = {**os.environ, **task.environment}
+    # What is installed has its bytecode; without it every start would compile all that it loads.
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
     with (
         (folder / "out").open("wb") as out,
         (folder / "err").open("wb") as err,
@@ -98,7 +101,7 @@ def run_job(
             stdout=out,
             stderr=err,
             cwd=Path(__file__).resolve().parent.parent,
-            env={**os.environ, **task.environment},
+            env=environment,
             start_new_session=True,
         )
         sampler = _MemorySampler(process.pid) if memory else None

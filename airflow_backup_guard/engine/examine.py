@@ -12,12 +12,12 @@ from airflow_backup_guard.core.manifest import BackupManifest, bound_of, parse_m
 from airflow_backup_guard.core.pages import check_pages, first_block
 from airflow_backup_guard.core.verification import Level, ObjectReading, ObjectState, ObjectVerdict
 from airflow_backup_guard.engine.archive import ArchiveReader, system_identifier
-from airflow_backup_guard.engine.read_ahead import ReadAhead
 from airflow_backup_guard.engine.reading import MeteredReader, ReadingMeter
 from airflow_backup_guard.engine.wal_segments import WalSegments
 from airflow_backup_guard.errors import BackupDamaged, BackupGuardError, BackupStopped, ObjectMissing, RestoreRefused
 from airflow_backup_guard.repository.base import Repository
 from airflow_backup_guard.repository.codec import DecodedReader
+from airflow_backup_guard.repository.read_ahead import ReadAhead
 
 
 @dataclass

@@ -8,7 +8,7 @@ import re
 import shutil
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,7 +22,6 @@ from airflow_backup_guard.core.manifest import BackupManifest, bound_of, parse_m
 from airflow_backup_guard.core.units import Rate, Size
 from airflow_backup_guard.engine import catalog, left_by
 from airflow_backup_guard.engine.archive import CONTROL_FILE, ArchiveReader, Member
-from airflow_backup_guard.engine.read_ahead import ReadAhead
 from airflow_backup_guard.engine.reading import MeteredReader, ReadingMeter
 from airflow_backup_guard.engine.restore_journal import Aim, Finished, Journal
 from airflow_backup_guard.engine.stop import Stop
@@ -279,7 +278,8 @@ class _Restore:
     @cached_property
     def manifest_bytes(self) -> bytes:
         (part,) = self.record.parts_of("manifest")
-        return b"".join(self._content(part))
+        with self._open(part) as content:
+            return content.read()
 
     @cached_property
     def manifest(self) -> BackupManifest:
@@ -307,12 +307,12 @@ class _Restore:
             if self._stands(part, finished):
                 return
             self._remove(part)
-        with ReadAhead(self._content(part)) as stream:
+        with self._open(part, ahead=True) as stream:
             if part.kind == "archive":
                 finished = self._write_archive(part, stream)
             else:
                 digest = hashlib.sha256()
-                content = left_by.sha256_into(self._progressing(iter(stream)), digest)
+                content = left_by.sha256_into(self._progressing(iter(stream.read1, b"")), digest)
                 self._write(self.target / "pg_wal" / part.name, content)
                 finished = Finished(part.key, sha256=digest.hexdigest())
         journal.note(finished, durable=part.kind == "archive")
@@ -344,7 +344,7 @@ class _Restore:
             self.on_progress(self.done, self.total)
         return True
 
-    def _write_archive(self, part: StoredPart, stream: ReadAhead) -> Finished:
+    def _write_archive(self, part: StoredPart, stream: DecodedReader) -> Finished:
         reader = ArchiveReader(self.manifest)
         folders = []
         for member in reader.members(part.name, stream):
@@ -360,17 +360,10 @@ class _Restore:
         self.control_file = self.control_file or reader.control_file
         return Finished(part.key, folders=tuple(folders), control_file=reader.control_file)
 
-    def _content(self, part: StoredPart) -> Generator[bytes, None, None]:
+    def _open(self, part: StoredPart, *, ahead: bool = False) -> DecodedReader:
         """The decoded content of a part; its end is reached only if what is stored is what was written."""
-        stored = MeteredReader(self.repository.reader(part.key), self.meter)
-        with DecodedReader(cast("BinaryIO", stored), part.key, self.identities, most=bound_of(part)) as content:
-            while chunk := content.read1():
-                yield chunk
-            if content.stored_sha256 != part.sha256:
-                raise BackupDamaged(
-                    f"{part.key} is not what was written: its SHA-256 is {content.stored_sha256}.",
-                    remedy="Restore another backup.",
-                )
+        stored = cast("BinaryIO", MeteredReader(self.repository.reader(part.key), self.meter))
+        return DecodedReader(stored, part.key, self.identities, most=bound_of(part), sha256=part.sha256, ahead=ahead)
 
     def _write_member(self, member: Member) -> None:
         path = self.target / member.path

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import BinaryIO
 
@@ -13,6 +13,7 @@ from airflow_backup_guard.repository.age import AgeFilter, decryption, encryptio
 from airflow_backup_guard.repository.base import ObjectWriter, Repository, StoredObject
 from airflow_backup_guard.repository.compression import Compression
 from airflow_backup_guard.repository.frames import decompressed
+from airflow_backup_guard.repository.read_ahead import ReadAhead
 
 _READ = 1 << 18
 
@@ -106,20 +107,32 @@ class DecodedReader(io.BufferedIOBase):
     """The raw bytes of a stored object, in order; ``read`` returns nothing only once the whole was sound.
 
     ``stored_size`` and ``stored_sha256`` tell of the stored bytes read so far: at the end, of the whole
-    object, so that it is read once to be both decoded and compared with its record. Raises
-    :class:`BackupDamaged` where it is cut short, altered, followed by anything else, or holds more than ``most``
-    bytes: a few stored ones can stand for any number.
+    object, so that it is read once to be both decoded and compared with its record. With ``ahead`` a thread of its own
+    reads and digests them, until this is closed, and is some MB before what is decoded. Raises :class:`BackupDamaged`
+    where it is cut short, altered, followed by anything else, not what ``sha256`` says if that is given, or holds more
+    than ``most`` bytes: a few stored ones can stand for any number.
     """
 
-    def __init__(self, stored: BinaryIO, key: str, identities: Sequence[str] = (), *, most: int | None = None) -> None:
+    def __init__(
+        self,
+        stored: BinaryIO,
+        key: str,
+        identities: Sequence[str] = (),
+        *,
+        most: int | None = None,
+        sha256: str | None = None,
+        ahead: bool = False,
+    ) -> None:
         super().__init__()
         self._left = most
+        self._sha256 = sha256
         self.stored_size = 0
         self._key = key
         self._stored = stored
         self._digest = hashlib.sha256()
         self._identities = identities
         self._age: AgeFilter | None = None
+        self._ahead = ReadAhead(self._digested()) if ahead else None
         self._content = decompressed(self._decrypted() if key.endswith(".age") else self._stored_chunks())
         self._rest = memoryview(b"")
         self._failure: BaseException | None = None
@@ -165,6 +178,8 @@ class DecodedReader(io.BufferedIOBase):
         if not self.closed:
             if self._age is not None:
                 self._age.cancel()
+            if self._ahead is not None:
+                self._ahead.close()
             self._stored.close()
         super().close()
 
@@ -173,6 +188,11 @@ class DecodedReader(io.BufferedIOBase):
             raise self._failure  # or else the next read would look like the end
         try:
             content = next(self._content, None)
+            if content is None and self._sha256 not in (None, self.stored_sha256):
+                raise BackupDamaged(
+                    f"{self._key} is not what was written: its SHA-256 is {self.stored_sha256}.",
+                    remedy="Restore another backup.",
+                )
             if content is not None and self._left is not None:
                 self._left -= len(content)
                 if self._left < 0:
@@ -189,9 +209,14 @@ class DecodedReader(io.BufferedIOBase):
             raise self._failure from error
 
     def _stored_chunks(self) -> Iterator[bytes]:
+        chunks: Iterable[bytes] = self._ahead or self._digested()
+        for chunk in chunks:
+            self.stored_size += len(chunk)
+            yield chunk
+
+    def _digested(self) -> Generator[bytes, None, None]:
         while chunk := self._stored.read(_READ):
             self._digest.update(chunk)
-            self.stored_size += len(chunk)
             yield chunk
 
     def _decrypted(self) -> Iterator[bytes]:

@@ -18,8 +18,8 @@ from airflow_backup_guard.core.backup import dump
 from airflow_backup_guard.core.manifest import BackupManifest, ManifestFile
 from airflow_backup_guard.core.verification import ObjectState, ObjectVerdict
 from airflow_backup_guard.engine.archive import ArchiveReader, safe_path, system_identifier
-from airflow_backup_guard.engine.read_ahead import ReadAhead
 from airflow_backup_guard.errors import BackupDamaged
+from airflow_backup_guard.repository.read_ahead import ReadAhead
 
 CONTROL = (7_412_345_678_901_234_567).to_bytes(8, "little") + bytes(8184)
 CONTENT = {"backup_label": b"START WAL LOCATION", "base/5/1259": b"page" * 40_000, "global/pg_control": CONTROL}

@@ -139,7 +139,9 @@ def cases(draw: st.DrawFn) -> Case:
     shown = walls(zone, jump)[draw(st.sampled_from([REACH - 1, REACH]))]
     edges = sorted({into_week(draw(near(shown))) for _ in range(draw(st.sampled_from([2, 4, 6])))})
     pairs = zip(edges[::2], edges[1::2], strict=False)
-    weekly = tuple((start, end - start) for start, end in pairs if end - start <= 1440)
+    # A whole day can only be written from midnight to midnight.
+    longest = {start: 1440 if start % 1440 == 0 else 1439 for start in edges}
+    weekly = tuple((start, end - start) for start, end in pairs if end - start <= longest[start])
     blackouts = draw(st.lists(st.tuples(near(shown), near(shown)).filter(lambda two: two[0] < two[1]), max_size=2))
     return zone, jump, weekly or ((0, 60),), tuple(blackouts)
 

@@ -20,11 +20,12 @@ from airflow_backup_guard.errors import (
     InvalidPlan,
     ObjectMissing,
     RepositoryFull,
+    RepositoryUnavailable,
     RestoreRefused,
 )
 from airflow_backup_guard.repository.age import AgeFilter
 from airflow_backup_guard.repository.base import ObjectWriter, StoredObject
-from airflow_backup_guard.repository.codec import EncodingWriter, open_decoded, suffix
+from airflow_backup_guard.repository.codec import DecodedReader, EncodingWriter, open_decoded, suffix
 from airflow_backup_guard.repository.compression import Compression
 from airflow_backup_guard.repository.frames import decompressed
 from airflow_backup_guard.repository.memory import MemoryRepository
@@ -313,6 +314,67 @@ def test_reader_closed_early(pair: tuple[tuple[str, ...], tuple[str, ...]]) -> N
     reader.close()
     with pytest.raises(ValueError, match="closed"):
         reader.read(1)
+
+
+def test_read_ahead(pair: tuple[tuple[str, ...], tuple[str, ...]]) -> None:
+    """It is the same content of the same stored bytes; at its end, or closed early, no thread is left."""
+    recipients, identities = pair
+    data = BITS(3 << 20) * 4
+    repository, stored = store(data, recipients)
+    before = threading.active_count()
+    with DecodedReader(repository.reader(stored.key), stored.key, identities, ahead=True) as reader:
+        assert reader.read() == data
+        assert (reader.stored_size, reader.stored_sha256) == (stored.size, stored.sha256)
+    with DecodedReader(repository.reader(stored.key), stored.key, identities, ahead=True) as reader:
+        assert reader.read(100) == data[:100]
+    with DecodedReader(repository.reader(stored.key), stored.key, identities, ahead=True):
+        pass
+    assert threading.active_count() == before
+
+
+def test_read_ahead_beyond_damage(pair: tuple[tuple[str, ...], tuple[str, ...]]) -> None:
+    """What cannot be decoded any further is still read to its end, to be told by its size and digest."""
+    recipients, identities = pair
+    repository, stored = store(BITS(6 << 20), recipients)
+    altered = bytearray(stored_bytes(repository, stored))
+    altered[len(altered) // 2] ^= 1
+    repository.put(stored.key, bytes(altered))
+    with DecodedReader(repository.reader(stored.key), stored.key, identities, ahead=True) as reader:
+        with pytest.raises(BackupDamaged, match=r"a\.zst"):
+            reader.read()
+        reader.skip_rest()
+        assert reader.stored_size == stored.size
+        assert reader.stored_sha256 == hashlib.sha256(altered).hexdigest()
+
+
+def test_a_repository_that_fails_while_it_is_read_ahead() -> None:
+    """Its error reaches the caller as it is, and again."""
+    repository, stored = store(BITS(6 << 20))
+    source = repository.reader(stored.key)
+
+    class Failing(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            if source.tell() > 3 << 20:
+                raise RepositoryUnavailable("It is away.")
+            return source.read(size)
+
+    with DecodedReader(Failing(), stored.key, ahead=True) as reader:
+        for _ in range(2):
+            with pytest.raises(RepositoryUnavailable, match="It is away"):
+                reader.read()
+
+
+@pytest.mark.parametrize("ahead", [False, True])
+def test_another_digest(ahead: bool) -> None:
+    """What can be decoded, but is not what was written, has no end."""
+    repository, stored = store(b"content")
+    with DecodedReader(repository.reader(stored.key), stored.key, sha256=stored.sha256, ahead=ahead) as reader:
+        assert reader.read() == b"content"
+    with DecodedReader(repository.reader(stored.key), stored.key, sha256="0" * 64, ahead=ahead) as reader:
+        assert reader.read(7) == b"content"
+        for _ in range(2):
+            with pytest.raises(BackupDamaged, match=f"SHA-256 is {stored.sha256}"):
+                reader.read(1)
 
 
 @pytest.mark.parametrize("after", [0, 1, 5_000_000])

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_backup_guard.engine.read_ahead import ReadAhead
+from airflow_backup_guard.repository.read_ahead import ReadAhead
 
 
 def made(chunks: list[bytes], error: Exception | None = None) -> Generator[bytes, None, None]:

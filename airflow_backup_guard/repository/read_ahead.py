@@ -14,10 +14,10 @@ _WAIT_SECONDS = 0.1
 
 
 class ReadAhead(AbstractContextManager["ReadAhead"]):
-    """The bytes of ``chunks``, which a thread of its own makes from entry to exit, some 4 MB of them ahead.
+    """The bytes of ``chunks``, which a thread of its own makes until this is closed, some 4 MB of them ahead.
 
-    To be read, or iterated over. What ``chunks`` raises is raised here, in its place. At exit ``chunks`` is closed, and
-    its thread has ended.
+    To be read, or iterated over, and gone on with. What ``chunks`` raises is raised here, in its place. Once this is
+    closed ``chunks`` is, too, and its thread has ended.
     """
 
     def __init__(self, chunks: Generator[bytes, None, None]) -> None:
@@ -27,14 +27,15 @@ class ReadAhead(AbstractContextManager["ReadAhead"]):
         self._batch: list[bytes] = []  # the next one last
         self._rest = memoryview(b"")
         self._thread = threading.Thread(target=self._run, name="read-ahead", daemon=True)
-
-    def __enter__(self) -> ReadAhead:
         self._thread.start()
-        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the thread; nothing is to be read any more. Idempotent."""
         self._ended.set()
         self._thread.join()
 
