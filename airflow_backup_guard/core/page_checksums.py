@@ -99,7 +99,7 @@ def _batch_by_integers(pages: bytes, block: int) -> list[int]:
         lanes ^= lanes >> distance
     folded = lanes.to_bytes(_ROW * count, "little")
     words_of_pages = (struct.unpack_from("<I", folded, page * _ROW)[0] for page in range(count))
-    return [(word ^ (block + number)) % 65535 + 1 for number, word in enumerate(words_of_pages)]
+    return [(word ^ (block + number & 0xFFFFFFFF)) % 65535 + 1 for number, word in enumerate(words_of_pages)]
 
 
 def _without_checksums(count: int) -> int:

@@ -40,7 +40,8 @@ class PageFindings:
 def first_block(path: str) -> int | None:
     """Number of the first block in the file at ``path``, from the data directory; None if it has no pages."""
     match = _FILE.fullmatch(path)
-    return int(match["segment"] or 0) * _BLOCKS_IN_SEGMENT if match else None
+    # 32 bits, as PostgreSQL's own, whatever number a file claims to have.
+    return int(match["segment"] or 0) * _BLOCKS_IN_SEGMENT & 0xFFFFFFFF if match else None
 
 
 def check_pages(chunks: Iterable[bytes], block: int, start_lsn: int) -> PageFindings:

@@ -361,6 +361,7 @@ class _Copy:
                     self.throttle.spend(size)
                 elif message.kind in (MessageKind.ARCHIVE, MessageKind.MANIFEST):
                     self._commit(part)
+                    open_part.close()  # what it held goes before the next one holds as much
                     part = open_part.enter_context(self._part(message.name))
                 self.heard_at = time.monotonic()  # only now: what pace and repository took is not the server's silence
                 self._tell(stream.total)

@@ -7,7 +7,7 @@ finish. Expiries, copies, verifications and restores may run at the same time.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
@@ -21,6 +21,7 @@ from airflow_backup_guard.core.drill import DRILLS, drill_key
 from airflow_backup_guard.core.expiry import Expiring, Expiry, Failure, LeftOver, expiring_key, expiring_prefix
 from airflow_backup_guard.core.holds import HOLDS, hold_key
 from airflow_backup_guard.core.retention import ABANDONED_AFTER, Decision, RetentionPolicy, decide
+from airflow_backup_guard.core.units import Size
 from airflow_backup_guard.core.verification import Verdict
 from airflow_backup_guard.engine import catalog, control
 from airflow_backup_guard.engine.left_over import Stored, left_over
@@ -35,7 +36,7 @@ from airflow_backup_guard.errors import (
     RepositoryFull,
     RepositoryUnavailable,
 )
-from airflow_backup_guard.repository.base import ObjectInfo, Repository
+from airflow_backup_guard.repository.base import Repository
 
 _READERS = 8  # fewer than the connections that boto3 keeps
 _STALE = timedelta(days=1)
@@ -55,13 +56,22 @@ def propose(
     """What would expire now, and why; changes no backup. Days and longer periods are those of the time zone ``tz``.
 
     Nothing is decided by what listings remember: every record and verification is read. A backup of which less is
-    stored than was written counts as damaged, whatever was found of it before.
+    stored than was written counts as damaged, whatever was found of it before; but one that was found good stays until
+    a verification says so, too: where it is stored may be out of reach.
     """
     now = now or datetime.now(timezone.utc)
     stored = Stored.of(repository, plan_name)
     found = list_backups(repository, plan_name, fresh=True)
-    backups = [_as_stored(repository, stored, one) for one in found.backups]
+    short = {
+        one.backup_id: size for one in found.backups if (size := _stored(repository, stored, one)) < one.stored_size
+    }
+    backups = [replace(one, verdict=Verdict.DAMAGED) if one.backup_id in short else one for one in found.backups]
     decisions = decide(policy, backups, pendulum.timezone(tz), now)
+    good = {one.backup_id for one in found.backups if one.trust > 1}
+    decisions = tuple(
+        _short(one, short[one.backup.backup_id], one.backup.backup_id in good) if one.backup.backup_id in short else one
+        for one in decisions
+    )
     locked = _locked(repository, stored, [one for one in decisions if not one.keep])
     decisions = tuple(locked.get(one.backup.backup_id, one) for one in decisions)
     # What has a record that cannot be read, or that came meanwhile, is visible, too.
@@ -129,17 +139,23 @@ def _records(plan_name: str) -> str:
     return f"{backup.RECORDS}{plan_name}/"
 
 
-def _as_stored(repository: Repository, stored: Stored, one: BackupSummary) -> BackupSummary:
-    """A record may outlive its parts, or come long after them: a store may perform a write when all is cleaned up."""
+def _stored(repository: Repository, stored: Stored, one: BackupSummary) -> int:
+    """How many bytes are there of it. A record may outlive its parts, or come long after them: a store may perform a
+    write when all is cleaned up."""
+    size = sum(part.size for part in stored.parts.get(one.backup_id, ()))
+    if size < one.stored_size:  # it may have been made since
+        size = sum(part.size for part in repository.list(backup.parts_prefix(one.plan_name, one.backup_id)))
+    return size
 
-    def is_less(parts: Iterable[ObjectInfo]) -> bool:
-        return sum(part.size for part in parts) < one.stored_size
 
-    if not is_less(stored.parts.get(one.backup_id, ())):
-        return one
-    # It is looked for again, as it may have been made since.
-    less = is_less(repository.list(backup.parts_prefix(one.plan_name, one.backup_id)))
-    return replace(one, verdict=Verdict.DAMAGED) if less else one
+def _short(decision: Decision, size: int, was_good: bool) -> Decision:
+    missing = f"{Size(size)} of its {Size(decision.backup.stored_size)} are stored"
+    if decision.keep:
+        return replace(decision, reasons=(*decision.reasons, missing))
+    if was_good:
+        reason = f"{missing}, and it was found good: see what becomes of it, and verify it"
+        return Decision(decision.backup, True, (reason,))
+    return replace(decision, reasons=(missing, *decision.reasons))
 
 
 def _is_visible(repository: Repository, plan_name: str, backup_id: str) -> bool:

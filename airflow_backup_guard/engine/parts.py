@@ -37,7 +37,7 @@ class PartWriter(AbstractContextManager["PartWriter"]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._writer.abort()
+        self._writer.__exit__(kind, error, trace)
         self._on_end(False)
 
 

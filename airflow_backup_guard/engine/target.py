@@ -121,7 +121,9 @@ class Target:
         try:
             fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise _claimed(folder) from None  # one that resumes took it for what a killed restore had left
+            # One that resumes took it for what a killed restore had left: it is that one's now, no undo may remove it.
+            os.close(self._claims.pop(folder))
+            raise _claimed(folder) from None
         except OSError:
             pass  # where a file system has no locks, a killed restore looks like one that runs
         # Only now: whoever reads a word here may conclude something from the lock.

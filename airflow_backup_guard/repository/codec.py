@@ -27,76 +27,80 @@ class EncodingWriter(AbstractContextManager["EncodingWriter"]):
     """Compress, and encrypt if there are ``recipients`` (age public keys, ``age1…``), into ``target``.
 
     It owns ``target``: commits it on ``commit`` and aborts it on ``abort`` or when the context is left
-    without a commit. ``level`` is zstd's, ``threads`` the number of extra compressing threads (0: none, in
-    the caller's own). Memory stays bounded whatever is written. Not for several threads at once, but for ``abort``,
-    which any may call: a ``write`` or ``commit`` that waits then raises ``ValueError``. Raises :class:`InvalidPlan` for
-    a level or recipient that is none (``target`` is aborted then), :class:`ExtraMissing` without the extra ``age``, and
-    whatever ``target`` raises.
+    without a commit. ``level`` is zstd's, ``threads`` the number of threads that compress; with any, one more
+    writes into ``target``, so that a ``write`` may raise what became of an earlier one. Memory stays bounded whatever is
+    written. Not for several threads at once, but for ``abort``, which any may call: a ``write`` or ``commit`` that
+    waits then raises ``ValueError``. Raises :class:`InvalidPlan` for a level or recipient that is none (``target`` is
+    aborted then), :class:`ExtraMissing` without the extra ``age``, and whatever ``target`` raises.
     """
 
     def __init__(
         self, target: ObjectWriter, *, level: int = 3, threads: int = 0, recipients: Sequence[str] = ()
     ) -> None:
         self._target = target
-        self._compression: Compression | None = None
         self._age: AgeFilter | None = None
         self._raw_size = 0
         self._ended = False
         try:
             if not 1 <= level <= 19:
                 raise InvalidPlan("level", level, "a zstd level from 1 to 19")
-            self._compression = Compression(level, threads)
             if recipients:
                 self._age = encryption(recipients)
         except BaseException:
-            self.abort()
+            target.abort()
             raise
+        self._compression = Compression(self._pass_on, level, threads)
 
     def write(self, data: bytes | memoryview) -> None:
         """Append raw bytes; may block while the repository is slower than the caller."""
-        compression = self._check()
+        self._check()
         view = memoryview(data).cast("B")
         self._raw_size += len(view)
         try:
-            self._pass_on(compression.feed(view))
+            self._compression.feed(view)
         except BaseException:
             self.abort()  # a commit after this would leave a hole in the stream
             raise
 
     def commit(self) -> tuple[StoredObject, int]:
         """Finish the last frame and commit the object; returns it and the number of raw bytes in it."""
-        self._pass_on(self._check().finish())
-        if self._age is not None:
-            self._send(self._age.finish())
-        return self._target.commit(), self._raw_size
+        self._check()
+        try:
+            self._compression.finish()
+            if self._age is not None:
+                self._send(self._age.finish())
+            stored = self._target.commit()
+        except BaseException:
+            self.abort()
+            raise
+        self._ended = True
+        self._compression.close(wait=True)
+        return stored, self._raw_size
 
     def abort(self) -> None:
-        """Drop what was written; what compresses ends its frame. Idempotent; does nothing after ``commit``."""
+        """Drop what was written; its threads end with the frame that they are at. Idempotent; does nothing after
+        ``commit``."""
         self._ended = True
         self._target.abort()
         if self._age is not None:
             self._age.cancel()
-        if self._compression is not None:
-            self._compression.close(wait=False)
+        self._compression.close(wait=False)
 
     def __exit__(self, *exception: object) -> None:
         """Abort, unless it was committed; no thread is left."""
         self.abort()
-        if self._compression is not None:
-            self._compression.close(wait=True)
+        self._compression.close(wait=True)
 
-    def _check(self) -> Compression:
-        if self._ended or self._compression is None:
+    def _check(self) -> None:
+        if self._ended:
             raise ValueError("the writer is closed")
-        return self._compression
 
-    def _pass_on(self, frames: Sequence[bytes]) -> None:
-        for frame in frames:
-            if self._age is None:
-                self._send(frame)
-            else:  # in pieces, as it holds as many as come at once, and their output
-                for start in range(0, len(frame), _READ):
-                    self._send(self._age.feed(frame[start : start + _READ]))
+    def _pass_on(self, frame: bytes) -> None:
+        if self._age is None:
+            self._send(frame)
+        else:  # in pieces, as it holds as many as come at once, and their output
+            for start in range(0, len(frame), _READ):
+                self._send(self._age.feed(frame[start : start + _READ]))
 
     def _send(self, stored: bytes) -> None:
         if stored:
@@ -108,7 +112,7 @@ class DecodedReader(io.BufferedIOBase):
 
     ``stored_size`` and ``stored_sha256`` tell of the stored bytes read so far: at the end, of the whole
     object, so that it is read once to be both decoded and compared with its record. With ``ahead`` a thread of its own
-    reads and digests them, until this is closed, and is some MB before what is decoded. Raises :class:`BackupDamaged`
+    reads and digests them, until this is closed, and is some MB before what is decoded and counted. Raises :class:`BackupDamaged`
     where it is cut short, altered, followed by anything else, not what ``sha256`` says if that is given, or holds more
     than ``most`` bytes: a few stored ones can stand for any number.
     """
@@ -156,7 +160,7 @@ class DecodedReader(io.BufferedIOBase):
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def read1(self, size: int = -1) -> bytes:
-        """Return up to ``size`` bytes, or what is ready: some blocks of zstd, and nothing only at the end."""
+        """Return up to ``size`` bytes, or what is ready: 128 KiB at most, and nothing only at the end."""
         if self.closed:
             raise ValueError(f"the reader of {self._key} is closed")
         if not self._rest and size:

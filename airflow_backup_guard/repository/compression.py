@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 
 import zstandard
 
@@ -24,47 +25,69 @@ class Compression:
     third of the time.
     """
 
-    def __init__(self, level: int, threads: int) -> None:
-        """``level`` is zstd's; ``threads`` compress beside the caller, or none of them, and the caller does."""
+    def __init__(self, take: Callable[[bytes], None], level: int, threads: int) -> None:
+        """``level`` is zstd's; ``threads`` compress beside the caller, and one more gives the frames to ``take``, one
+        by one; with none of them, the caller does both. What ``take`` raises is raised in the caller, if maybe later,
+        and no frame is given to it after that."""
+        self._take = take
         self._threads = threads
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="zstd") if threads else None
+        self._giver = ThreadPoolExecutor(1, thread_name_prefix="zstd-frames") if threads else None
         self._free = [(_compressor(level), _compressor(_QUICK)) for _ in range(threads or 1)]
-        self._pending: deque[Future[bytes]] = deque()
+        self._pending: deque[Future[None]] = deque()
         self._content = bytearray(FRAME_SIZE)
         self._size = 0
         self._is_dense = False
+        self._has_failed = self._is_closed = False
 
-    def feed(self, data: memoryview) -> list[bytes]:
-        """Take in some bytes; returns the frames that are due, none most of the time."""
-        due = []
+    def feed(self, data: memoryview) -> None:
+        """Take in some bytes; may wait for ``take``."""
         while data:
             taken = data[: FRAME_SIZE - self._size]
             self._content[self._size : self._size + len(taken)] = taken
             self._size += len(taken)
             data = data[len(taken) :]
             if self._size == FRAME_SIZE:
-                due += self._end_frame(most_pending=2 * self._threads)
-        return due
+                self._end_frame(most_pending=2 * self._threads)
 
-    def finish(self) -> list[bytes]:
-        """The frames that are left."""
-        return self._end_frame(most_pending=0)
+    def finish(self) -> None:
+        """End the last frame; ``take`` has taken all on return."""
+        self._end_frame(most_pending=0)
 
     def close(self, *, wait: bool) -> None:
-        """Let the threads end; with ``wait``, they have ended on return. Idempotent."""
-        if self._pool is not None:
-            self._pool.shutdown(wait=wait)
+        """End the threads after the frames that they are at; with ``wait``, they have ended on return. Idempotent.
 
-    def _end_frame(self, most_pending: int) -> list[bytes]:
+        Whoever feeds or waits for frames then gets :class:`ValueError`.
+        """
+        self._is_closed = True
+        for pool in (self._pool, self._giver):
+            if pool is not None:
+                pool.shutdown(wait=wait, cancel_futures=True)
+
+    def _end_frame(self, most_pending: int) -> None:
         content, self._size = memoryview(self._content)[: self._size], 0
-        if self._pool is None:
-            return [self._compress(content)]
+        if self._pool is None or self._giver is None:
+            self._take(self._compress(content))
+            return
         self._content = bytearray(FRAME_SIZE)
         try:
-            self._pending.append(self._pool.submit(self._compress, content))
-        except RuntimeError:
+            compressing = self._pool.submit(self._compress, content)
+            self._pending.append(self._giver.submit(self._give, compressing))
+            while len(self._pending) > most_pending:
+                self._pending.popleft().result()
+        except (CancelledError, RuntimeError):
+            if not self._is_closed:
+                raise
             raise ValueError("the writer is closed") from None
-        return [self._pending.popleft().result() for _ in range(len(self._pending) - most_pending)]
+
+    def _give(self, compressing: Future[bytes]) -> None:
+        if self._has_failed:  # or there would be a hole in what is taken
+            return
+        try:
+            self._take(compressing.result())
+        except BaseException:
+            self._has_failed = True
+            raise
 
     def _compress(self, content: memoryview) -> bytes:
         usual, quick = self._free.pop()  # there is a pair for each thread

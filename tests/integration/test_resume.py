@@ -25,7 +25,7 @@ from airflow_backup_guard.core.backup import BackupRecord, StoredPart
 from airflow_backup_guard.engine.restore import Owner, Restored, restore
 from airflow_backup_guard.engine.restore_journal import JOURNAL_FILE
 from airflow_backup_guard.engine.stop import Stop
-from airflow_backup_guard.engine.target import CLAIM_FILE
+from airflow_backup_guard.engine.target import CLAIM_FILE, Target
 from airflow_backup_guard.errors import BackupDamaged, BackupStopped, RepositoryUnavailable, RestoreRefused
 from airflow_backup_guard.postgres.account import account_for
 from airflow_backup_guard.postgres.server import LocalServer
@@ -321,6 +321,28 @@ def test_a_restore_that_was_killed_before_it_had_signed_its_claim(tried: Tried, 
     os.close(held)
     tried()
     assert tried.tree() == whole
+
+
+def test_a_claim_that_another_restore_has_taken_over_is_not_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that resumes comes between the making of a claim and its lock: the claim is its own then."""
+    lock, second = fcntl.flock, Target([tmp_path / "data"], "other")
+
+    def flock(file: int, operation: int) -> None:
+        monkeypatch.setattr(fcntl, "flock", lock)
+        second.claim(resume=True)
+        lock(file, operation)
+
+    first = Target([tmp_path / "data"], "one")
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with pytest.raises(RestoreRefused, match="Another restore writes"):
+        first.claim()
+    assert first.undo() == []
+    assert (tmp_path / "data" / CLAIM_FILE).is_file()
+    second.accept(None)
+    second.release()
+    assert list((tmp_path / "data").iterdir()) == []
 
 
 def test_two_do_not_go_on_with_the_same(tried: Tried, whole: dict[str, Any]) -> None:

@@ -155,8 +155,10 @@ def test_what_hardly_compresses_takes_little_time() -> None:
     """After a frame of such the next is at level 1, whatever the plan's; after one that compresses, not."""
     text = b"".join(b"%d is a number, and %d is one, too\n" % (n, n * n) for n in range(60_000))[: 2 << 20]
     dense, frame = BITS(1 << 20), 1 << 20
-    compression = Compression(19, 0)
-    sizes = [len(out) for data in (text, dense, text) for out in compression.feed(memoryview(data))]
+    sizes: list[int] = []
+    compression = Compression(lambda out: sizes.append(len(out)), 19, 0)
+    for data in (text, dense, text):
+        compression.feed(memoryview(data))
     slow, quick = (len(zstandard.ZstdCompressor(level=level).compress(text[:frame])) for level in (19, 1))
     assert slow * 1.1 < quick
     assert sizes[0] == pytest.approx(slow, rel=0.05)
@@ -505,6 +507,52 @@ def test_abort_of_a_blocked_writer(pair: tuple[tuple[str, ...], tuple[str, ...]]
         writer.write(b"more")
     with pytest.raises(ValueError, match="closed"):
         writer.commit()
+
+
+@pytest.mark.parametrize("threads", [0, 2])
+def test_a_hole_is_never_committed(threads: int) -> None:
+    """After one write that failed, in whichever thread, none goes to the target, and nothing can be committed."""
+
+    class Once(FailingWriter):
+        written = 0
+
+        def write(self, data: bytes | memoryview) -> None:
+            assert not self.written, "a frame after the one that failed"
+            self.written += 1
+            raise RepositoryFull("full")
+
+    target = Once(0)
+    writer = EncodingWriter(target, threads=threads)
+
+    def write_and_commit() -> None:
+        for _ in range(12):
+            writer.write(BITS(1 << 20))
+        writer.commit()
+
+    with pytest.raises(RepositoryFull):
+        write_and_commit()
+    assert target.aborted
+    for call in (writer.commit, lambda: writer.write(b"more")):
+        with pytest.raises(ValueError, match="closed"):
+            call()
+
+
+@pytest.mark.parametrize("threads", [0, 2])
+def test_a_commit_that_failed_is_not_tried_again(threads: int) -> None:
+    """The last frame was handed over, and whether it arrived is not known; what is written after a commit is refused."""
+    target = FailingWriter(1 << 20)
+    writer = EncodingWriter(target, threads=threads)
+    writer.write(b"some")
+    with pytest.raises(RepositoryFull):
+        writer.commit()
+    assert target.aborted
+    with pytest.raises(ValueError, match="closed"):
+        writer.commit()
+    repository = MemoryRepository()
+    whole = EncodingWriter(repository.writer("a.zst"), threads=threads)
+    whole.commit()
+    with pytest.raises(ValueError, match="closed"):
+        whole.write(b"more")
 
 
 @pytest.mark.parametrize("threads", [0, 2])

@@ -101,27 +101,43 @@ def test_a_proposal_changes_nothing() -> None:
     assert keys(repository) == before
 
 
-@pytest.mark.parametrize("verdict", [None, Verdict.VERIFIED])
-def test_a_record_without_its_parts_counts_as_damaged(verdict: Verdict | None) -> None:
+def test_a_record_without_its_parts_counts_as_damaged() -> None:
     """A store may perform a write long after all was cleaned up, and so show a backup of which nothing, or not all, is
     there. It costs no other its place, a later one expires it, and with no other it stays."""
     repository = MemoryRepository()
-    alone = store_backup(repository, NOW - 3 * DAY, verdict)
+    alone = store_backup(repository, NOW - 3 * DAY, None)
     repository.delete(alone.parts[0].key)
     assert not run(repository).expired
-    whole = store_backup(repository, NOW - 2 * DAY, verdict)
-    ghost = store_backup(repository, NOW - DAY, verdict)
+    whole = store_backup(repository, NOW - 2 * DAY, None)
+    ghost = store_backup(repository, NOW - DAY, None)
     repository.delete_all([part.key for part in ghost.parts])
     expiry = run(repository)
-    assert [one.backup.backup_id for one in expiry.expired] == [alone.backup_id]
+    ((gone),) = expiry.expired
+    assert gone.backup.backup_id == alone.backup_id
+    assert f"of its {Size(alone.stored_size)} are stored" in str(gone)
     assert {one.backup.backup_id: one.backup.verdict for one in expiry.kept} == {
-        whole.backup_id: verdict,
+        whole.backup_id: None,
         ghost.backup_id: Verdict.DAMAGED,
     }
     assert_whole(repository, whole)
-    newest = store_backup(repository, NOW, verdict)
+    newest = store_backup(repository, NOW, None)
     assert [one.backup.backup_id for one in run(repository).kept] == [newest.backup_id]
     assert not [key for key in keys(repository) if ghost.backup_id in key]
+
+
+def test_what_was_verified_stays_while_its_parts_are_out_of_reach() -> None:
+    """A disk that is not mounted lists nothing, without an error. Once a verification says so, too, it is damaged."""
+    repository = MemoryRepository()
+    good = store_backup(repository, NOW - 3 * DAY, Verdict.VERIFIED)
+    store_backup(repository, NOW - 2 * DAY, None)
+    newest = store_backup(repository, NOW - DAY, None)
+    parts = {key: repository.reader(key).read() for key in keys(repository) if key.startswith("backups/")}
+    repository.delete_all(parts)
+    (kept, *_) = propose(repository, "shop", ONE, "UTC", now=NOW).kept
+    assert kept.backup.backup_id == good.backup_id
+    assert f"{Size(0)} of its {Size(good.stored_size)} are stored, and it was found good" in str(kept)
+    store_verification(repository, good, Verdict.DAMAGED)
+    assert {one.backup.backup_id for one in propose(repository, "shop", ONE, "UTC", now=NOW).kept} == {newest.backup_id}
 
 
 def test_a_backup_that_is_made_meanwhile_is_whole() -> None:

@@ -119,3 +119,14 @@ def test_pages_of_another_size_are_no_damage() -> None:
 def test_only_files_of_relations_have_pages(path: str, block: int | None) -> None:
     """The same files that pg_checksums looks into, with the number of the first block in each segment."""
     assert first_block(path) == block
+
+
+@pytest.mark.parametrize("segment", [1 << 15, 999_999_999_999_999_999])
+def test_a_number_that_no_segment_has_is_no_error(segment: int) -> None:
+    """Block numbers have 32 bits, whatever an archive names its files; both ways go on counting from zero."""
+    block = first_block(f"base/1/1.{segment}")
+    assert block is not None
+    assert block == segment * (1 << 17) % (1 << 32)
+    pages = random.Random(3).randbytes(3 * PAGE_SIZE)
+    for first in (block, (1 << 32) - 2):
+        assert by_numpy(pages, first) == by_integers(pages, first)
