@@ -62,14 +62,15 @@ def propose(
     now = now or datetime.now(timezone.utc)
     stored = Stored.of(repository, plan_name)
     found = list_backups(repository, plan_name, fresh=True)
-    short = {
-        one.backup_id: size for one in found.backups if (size := _stored(repository, stored, one)) < one.stored_size
-    }
+    sizes = {one.backup_id: _stored_size(repository, stored, one) for one in found.backups}
+    short = {one.backup_id for one in found.backups if sizes[one.backup_id] < one.stored_size}
     backups = [replace(one, verdict=Verdict.DAMAGED) if one.backup_id in short else one for one in found.backups]
     decisions = decide(policy, backups, pendulum.timezone(tz), now)
     good = {one.backup_id for one in found.backups if one.trust > 1}
     decisions = tuple(
-        _short(one, short[one.backup.backup_id], one.backup.backup_id in good) if one.backup.backup_id in short else one
+        _explained(one, sizes[one.backup.backup_id], one.backup.backup_id in good)
+        if one.backup.backup_id in short
+        else one
         for one in decisions
     )
     locked = _locked(repository, stored, [one for one in decisions if not one.keep])
@@ -139,7 +140,7 @@ def _records(plan_name: str) -> str:
     return f"{backup.RECORDS}{plan_name}/"
 
 
-def _stored(repository: Repository, stored: Stored, one: BackupSummary) -> int:
+def _stored_size(repository: Repository, stored: Stored, one: BackupSummary) -> int:
     """How many bytes are there of it. A record may outlive its parts, or come long after them: a store may perform a
     write when all is cleaned up."""
     size = sum(part.size for part in stored.parts.get(one.backup_id, ()))
@@ -148,7 +149,7 @@ def _stored(repository: Repository, stored: Stored, one: BackupSummary) -> int:
     return size
 
 
-def _short(decision: Decision, size: int, was_good: bool) -> Decision:
+def _explained(decision: Decision, size: int, was_good: bool) -> Decision:
     missing = f"{Size(size)} of its {Size(decision.backup.stored_size)} are stored"
     if decision.keep:
         return replace(decision, reasons=(*decision.reasons, missing))

@@ -27,7 +27,7 @@ class MessageKind(Enum):
 
 
 class Message(NamedTuple):
-    """``name`` (such as ``base.tar`` or ``16385.tar``) comes with ARCHIVE; ``data``, pieces of up to 32 KiB, with DATA."""
+    """``name`` (such as ``base.tar``) comes with ARCHIVE; ``data``, pieces of up to 32 KiB, with DATA."""
 
     kind: MessageKind
     data: Sequence[memoryview] = ()

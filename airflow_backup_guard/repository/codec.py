@@ -28,8 +28,8 @@ class EncodingWriter(AbstractContextManager["EncodingWriter"]):
 
     It owns ``target``: commits it on ``commit`` and aborts it on ``abort`` or when the context is left
     without a commit. ``level`` is zstd's, ``threads`` the number of threads that compress; with any, one more
-    writes into ``target``, so that a ``write`` may raise what became of an earlier one. Memory stays bounded whatever is
-    written. Not for several threads at once, but for ``abort``, which any may call: a ``write`` or ``commit`` that
+    writes into ``target``, so that a ``write`` may raise what became of an earlier one. Memory stays bounded whatever
+    is written. Not for several threads at once, but for ``abort``, which any may call: a ``write`` or ``commit`` that
     waits then raises ``ValueError``. Raises :class:`InvalidPlan` for a level or recipient that is none (``target`` is
     aborted then), :class:`ExtraMissing` without the extra ``age``, and whatever ``target`` raises.
     """
@@ -112,8 +112,8 @@ class DecodedReader(io.BufferedIOBase):
 
     ``stored_size`` and ``stored_sha256`` tell of the stored bytes read so far: at the end, of the whole
     object, so that it is read once to be both decoded and compared with its record. With ``ahead`` a thread of its own
-    reads and digests them, until this is closed, and is some MB before what is decoded and counted. Raises :class:`BackupDamaged`
-    where it is cut short, altered, followed by anything else, not what ``sha256`` says if that is given, or holds more
+    reads and digests them, until this is closed, and is some MB before what is decoded and counted. Raises
+    :class:`BackupDamaged` where it is cut short, altered, followed by anything else, not what ``sha256`` says if that is given, or holds more
     than ``most`` bytes: a few stored ones can stand for any number.
     """
 

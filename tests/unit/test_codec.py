@@ -539,7 +539,7 @@ def test_a_hole_is_never_committed(threads: int) -> None:
 
 @pytest.mark.parametrize("threads", [0, 2])
 def test_a_commit_that_failed_is_not_tried_again(threads: int) -> None:
-    """The last frame was handed over, and whether it arrived is not known; what is written after a commit is refused."""
+    """The last frame was handed over, and whether it arrived is not known. After a commit nothing is written."""
     target = FailingWriter(1 << 20)
     writer = EncodingWriter(target, threads=threads)
     writer.write(b"some")
