@@ -112,9 +112,9 @@ class DecodedReader(io.BufferedIOBase):
 
     ``stored_size`` and ``stored_sha256`` tell of the stored bytes read so far: at the end, of the whole
     object, so that it is read once to be both decoded and compared with its record. With ``ahead`` a thread of its own
-    reads and digests them, until this is closed, and is some MB before what is decoded and counted. Raises
-    :class:`BackupDamaged` where it is cut short, altered, followed by anything else, not what ``sha256`` says if that is
-    given, or holds more than ``most`` bytes: a few stored ones can stand for any number.
+    reads and digests them, until this is closed, and is some MB before what is decoded. Raises :class:`BackupDamaged`
+    where it is cut short, altered, followed by anything else, not what ``sha256`` says if that is given, or holds more
+    than ``most`` bytes: a few stored ones can stand for any number.
     """
 
     def __init__(

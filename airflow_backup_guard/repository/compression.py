@@ -35,20 +35,20 @@ class Compression:
         self._giver = ThreadPoolExecutor(1, thread_name_prefix="zstd-frames") if threads else None
         self._free = [(_compressor(level), _compressor(_QUICK)) for _ in range(threads or 1)]
         self._pending: deque[Future[None]] = deque()
-        self._content = bytearray(FRAME_SIZE)
+        self._content = memoryview(bytearray(FRAME_SIZE))
         self._size = 0
+        self._spare: list[memoryview] = []  # used again, as new memory costs the kernel as much as a copy does
         self._is_dense = False
         self._has_failed = self._is_closed = False
 
     def feed(self, data: memoryview) -> None:
         """Take in some bytes; may wait for ``take``."""
-        while data:
-            taken = data[: FRAME_SIZE - self._size]
-            self._content[self._size : self._size + len(taken)] = taken
-            self._size += len(taken)
-            data = data[len(taken) :]
-            if self._size == FRAME_SIZE:
-                self._end_frame(most_pending=2 * self._threads)
+        while len(data) >= (room := FRAME_SIZE - self._size):
+            self._content[self._size :] = data[:room]
+            self._size, data = FRAME_SIZE, data[room:]
+            self._end_frame(most_pending=2 * self._threads)
+        self._content[self._size : self._size + len(data)] = data
+        self._size += len(data)
 
     def finish(self) -> None:
         """End the last frame; ``take`` has taken all on return."""
@@ -65,16 +65,16 @@ class Compression:
                 pool.shutdown(wait=wait, cancel_futures=True)
 
     def _end_frame(self, most_pending: int) -> None:
-        content, self._size = memoryview(self._content)[: self._size], 0
+        content, size, self._size = self._content, self._size, 0
         if self._pool is None or self._giver is None:
-            self._take(self._compress(content))
+            self._take(self._compress(content, size))
             return
-        self._content = bytearray(FRAME_SIZE)
         try:
-            compressing = self._pool.submit(self._compress, content)
+            compressing = self._pool.submit(self._compress, content, size)
             self._pending.append(self._giver.submit(self._give, compressing))
             while len(self._pending) > most_pending:
                 self._pending.popleft().result()
+            self._content = self._spare.pop() if self._spare else memoryview(bytearray(FRAME_SIZE))
         except (CancelledError, RuntimeError):
             if not self._is_closed:
                 raise
@@ -89,11 +89,13 @@ class Compression:
             self._has_failed = True
             raise
 
-    def _compress(self, content: memoryview) -> bytes:
+    def _compress(self, content: memoryview, size: int) -> bytes:
         usual, quick = self._free.pop()  # there is a pair for each thread
-        frame = (quick if self._is_dense else usual).compress(content)
-        self._is_dense = len(frame) > _HARDLY * len(content)
+        frame = (quick if self._is_dense else usual).compress(content[:size])
+        self._is_dense = len(frame) > _HARDLY * size
         self._free.append((usual, quick))
+        if self._pool is not None:
+            self._spare.append(content)
         return frame
 
 
