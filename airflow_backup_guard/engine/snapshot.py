@@ -55,7 +55,7 @@ def check(plan: BackupPlan, dsn: str, repository: Repository, *, load_dsn: str |
     """
     now = datetime.now(timezone.utc)
     plan = with_sources_read(plan, now)
-    window = _coming_window(plan, now) or _window_check(plan, now)
+    window = _window_check(plan, now, may_wait=True)
     readiness = _check_all_but_the_window(plan, dsn, repository, load_dsn)
     return Readiness(readiness.database, (window, *readiness.checks))
 
@@ -174,25 +174,22 @@ def _forecast_check(plan: BackupPlan, content: Content) -> Check:
     return Check("forecast", CheckStatus.WARNING, f"{expected}.", remedy)
 
 
-def _window_check(plan: BackupPlan, now: datetime) -> Check:
-    calendar = plan.calendar
-    if calendar.contains(now):
-        return Check("off-peak window", CheckStatus.OK, f"it is inside of {calendar}, {calendar.tz}")
-    reasons = "; ".join(closed.text for closed in calendar.why_closed(now))
-    start = calendar.next_start(now)
-    remedy = f"The next window opens {start:%a %Y-%m-%d %H:%M %Z}." if start else "No window opens within two years."
-    return Check("off-peak window", CheckStatus.FAILED, f"Closed: {reasons}.", remedy, transient=True)
-
-
-def _coming_window(plan: BackupPlan, now: datetime) -> Check | None:
-    """When the closed calendar opens; None if it is open, or if it is not known that it will open."""
-    closed, start = plan.calendar.why_closed(now), plan.calendar.next_start(now)
-    if not closed or start is None or any(reason.because is Because.UNKNOWN for reason in closed):
-        return None
-    wait = format_duration(timedelta(minutes=max(1, round((start.timestamp() - now.timestamp()) / 60))))
+def _window_check(plan: BackupPlan, now: datetime, *, may_wait: bool = False) -> Check:
+    """Whether the calendar is open or, with ``may_wait``, is known to open one day."""
+    name, calendar = "off-peak window", plan.calendar
+    closed, start = calendar.why_closed(now), calendar.next_start(now)
+    if not closed:
+        return Check(name, CheckStatus.OK, f"it is inside of {calendar}, {calendar.tz}")
     reasons = "; ".join(reason.text for reason in closed)
-    detail = f"opens {start:%a %Y-%m-%d %H:%M %Z}, in {wait}; closed now: {reasons}"
-    return Check("off-peak window", CheckStatus.OK, detail)
+    if start is None:
+        remedy = "No window opens within two years."
+        return Check(name, CheckStatus.FAILED, f"Closed: {reasons}.", remedy, transient=True)
+    if may_wait and not any(reason.because is Because.UNKNOWN for reason in closed):
+        wait = format_duration(timedelta(minutes=max(1, round((start.timestamp() - now.timestamp()) / 60))))
+        detail = f"opens {start:%a %Y-%m-%d %H:%M %Z}, in {wait}; closed now: {reasons}"
+        return Check(name, CheckStatus.OK, detail)
+    remedy = f"The next window opens {start:%a %Y-%m-%d %H:%M %Z}."
+    return Check(name, CheckStatus.FAILED, f"Closed: {reasons}.", remedy, transient=True)
 
 
 def _repository_checks(plan: BackupPlan, repository: Repository, size: int | None) -> list[Check]:
