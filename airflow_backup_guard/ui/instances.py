@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -42,15 +42,15 @@ class Instance:
 
 def find_instance(dag_id: str, run_id: str, task_id: str, map_index: int) -> Instance | None:
     """The task instance, if there is one."""
-    columns = (TaskInstance.state, TaskInstance.start_date)
+    found = Instance(dag_id, run_id, task_id, map_index, None, None)
     with create_session() as session:
-        row = session.execute(_of(select(*columns), TaskInstance, dag_id, run_id, task_id, map_index)).first()
-    return None if row is None else Instance(dag_id, run_id, task_id, map_index, row[0] and str(row[0]), row[1])
+        row = session.execute(_of(select(TaskInstance.state, TaskInstance.start_date), TaskInstance, found)).first()
+    return None if row is None else replace(found, state=row[0] and str(row[0]), started_at=row[1])
 
 
 def kept(instance: Instance, key: str) -> dict[str, Any]:
     """What the task keeps under a key; empty if there is nothing, or nothing that could be ours."""
-    statement = _of_instance(select(TaskStateStoreModel.value), TaskStateStoreModel, instance)
+    statement = _of(select(TaskStateStoreModel.value), TaskStateStoreModel, instance)
     with create_session() as session:
         value = session.scalar(statement.where(TaskStateStoreModel.key == key))
     try:
@@ -73,17 +73,28 @@ def problem(instance: Instance) -> str:
 
 
 def _xcom(instance: Instance, key: str) -> Any:
-    statement = _of_instance(select(XComModel), XComModel, instance)
+    statement = XComModel.get_many(
+        run_id=instance.run_id,
+        key=key,
+        dag_ids=instance.dag_id,
+        task_ids=instance.task_id,
+        map_indexes=instance.map_index,
+    )
     with create_session() as session:
-        row = session.scalar(statement.where(XComModel.key == key))
+        row = session.scalars(statement).first()
         return None if row is None else XComModel.deserialize_value(row)
 
 
-def _of_instance(statement: Any, model: Any, instance: Instance) -> Any:
-    return _of(statement, model, instance.dag_id, instance.run_id, instance.task_id, instance.map_index)
+def map_index_of(model: Any) -> Any:
+    """The column of a table of task instances that has their map index. From Airflow 3.4 on it has another name, as it
+    counts the rounds of a loop, too."""
+    return model.region_index if hasattr(model, "region_index") else model.map_index
 
 
-def _of(statement: Any, model: Any, dag_id: str, run_id: str, task_id: str, map_index: int) -> Any:
+def _of(statement: Any, model: Any, instance: Instance) -> Any:
     return statement.where(
-        model.dag_id == dag_id, model.run_id == run_id, model.task_id == task_id, model.map_index == map_index
+        model.dag_id == instance.dag_id,
+        model.run_id == instance.run_id,
+        model.task_id == instance.task_id,
+        map_index_of(model) == instance.map_index,
     )

@@ -16,6 +16,7 @@ from airflow.utils.state import TaskInstanceState
 from sqlalchemy import and_, select
 
 from airflow_backup_guard.operators.live import STATE_KEY
+from airflow_backup_guard.ui.instances import map_index_of
 from airflow_backup_guard.ui.plans import KnownPlan
 
 _AT_ONCE = 200  # DAGs in one query: none of the databases takes parameters without end
@@ -69,14 +70,14 @@ def _running(dag_ids: list[str]) -> Iterator[tuple[str, str, str, int, str]]:
     with create_session() as session:
         for start in range(0, len(dag_ids), _AT_ONCE):
             yield from session.execute(
-                select(state.dag_id, state.run_id, state.task_id, state.map_index, state.value)
+                select(state.dag_id, state.run_id, state.task_id, map_index_of(state), state.value)
                 .join(
                     TaskInstance,
                     and_(
                         TaskInstance.dag_id == state.dag_id,
                         TaskInstance.run_id == state.run_id,
                         TaskInstance.task_id == state.task_id,
-                        TaskInstance.map_index == state.map_index,
+                        map_index_of(TaskInstance) == map_index_of(state),
                     ),
                 )
                 .where(
