@@ -22,7 +22,7 @@ print(found.version, found.data["name"], sep="\\n")
 """
 LOADED = """
 import json, sys
-import airflow.sdk
+from airflow.sdk import BaseHook, BaseNotifier, BaseOperator, BaseSensorOperator, Context
 before = set(sys.modules)
 import airflow_backup_guard.operators, airflow_backup_guard.sensors
 print(json.dumps(sorted(set(sys.modules) - before)))
