@@ -45,7 +45,7 @@ def first_block(path: str) -> int | None:
 
 
 def check_pages(chunks: Iterable[bytes], block: int, start_lsn: int) -> PageFindings:
-    """Check a file's pages, the first of which is ``block``; each chunk but the last holds whole pages.
+    """Check a file's pages, the first of which is ``block``; its ``chunks`` may be of any size.
 
     The rule is that of PostgreSQL's own base backup: a page that was never filled has no checksum, and one that was
     written since ``start_lsn``, where the backup began, may be torn, which the WAL of the backup repairs.
@@ -60,15 +60,18 @@ def check_pages(chunks: Iterable[bytes], block: int, start_lsn: int) -> PageFind
 
 
 def _gathered(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """The same in chunks of a batch or more."""
+    """The same in chunks of a batch of pages or more, all whole but maybe the very last one."""
     gathered: list[bytes] = []
     size = 0
     for chunk in chunks:
         gathered.append(chunk)
         size += len(chunk)
         if size >= PAGE_SIZE * _BATCH:
-            yield b"".join(gathered)
-            gathered, size = [], 0
+            content = b"".join(gathered)
+            size %= PAGE_SIZE
+            end = len(content) - size
+            yield content[:end]
+            gathered = [content[end:]]
     yield b"".join(gathered)
 
 

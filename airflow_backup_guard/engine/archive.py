@@ -58,13 +58,12 @@ class Member:
 class ArchiveReader:
     """Walks the archives of one backup. What differs from the manifest is told in ``problems``; nothing is raised.
 
-    ``problems`` maps a path to what is wrong with it; ``files`` counts those that are right. With ``even`` a file comes
-    in chunks of 256 KiB, fewer only at its end, and else as the stream has it, which needs no copy.
+    ``problems`` maps a path to what is wrong with it; ``files`` counts those that are right. A file comes
+    in chunks as the stream has it, which needs no copy.
     """
 
-    def __init__(self, manifest: BackupManifest, *, even: bool = False) -> None:
+    def __init__(self, manifest: BackupManifest) -> None:
         self._manifest = manifest
-        self._even = even
         self._seen: set[str] = set()
         self.problems: dict[str, str] = {}
         self.files = 0
@@ -84,7 +83,7 @@ class ArchiveReader:
                 if header.isdir():
                     yield Member(path, header.mode, header.mtime, None)
                 else:
-                    content = _content(stream, path, header.size, even=self._even)
+                    content = _content(stream, path, header.size)
                     yield Member(path, header.mode, header.mtime, self._checked(path, content))
                     for _ in content:
                         pass  # whatever was not read
@@ -201,11 +200,10 @@ def _header(stream: Readable, *, first: bool) -> tarfile.TarInfo | None:
     return member
 
 
-def _content(stream: Readable, path: str, size: int, *, even: bool) -> Iterator[bytes]:
-    read = stream.read if even else stream.read1
+def _content(stream: Readable, path: str, size: int) -> Iterator[bytes]:
     left = size
     while left > 0:
-        chunk = read(min(left, _CHUNK))
+        chunk = stream.read1(min(left, _CHUNK))
         if not chunk:
             raise BackupDamaged(f"The archive ends within {path!r}.", remedy="Use another backup.")
         left -= len(chunk)

@@ -145,7 +145,7 @@ class Examination:
             # The manifest's own state says that no more can be known.
             return replace(self._look_at_plain(part, content), whole=False)
         looked = _Looked()
-        archive = ArchiveReader(self.manifest, even=True)  # as no page may be in two chunks
+        archive = ArchiveReader(self.manifest)
         problems = archive.problems
         with ReadAhead(_chunks(content)) as stream:
             for member in archive.members(part.name, stream):

@@ -49,6 +49,7 @@ from airflow_backup_guard.repository.read import read_lines
 from tests.security.conftest import FUZZ
 from tests.security.hostile import NOW, changed, mutated, sealed
 from tests.stored import snapshot_at
+from tests.unit.test_base_backup import Server
 
 KINDS = [
     *[Attempt, BackupRecord, CommandReceipt, Delivery, DrillResult, Evidence, Expiring, Hold, Memory, Order, Outcome],
@@ -219,6 +220,7 @@ from airflow_backup_guard.errors import BackupDamaged
 from airflow_backup_guard.repository import read
 from airflow_backup_guard.repository.memory import MemoryRepository
 from tests.security.test_hostile_input import BOMB
+from tests.unit.test_base_backup import Server
 repository = MemoryRepository()
 repository.put("t.zst", BOMB)
 read.LARGEST = 20 << 20
@@ -304,31 +306,6 @@ def test_hostile_wal(pages: list[bytes], length: int) -> None:
 
 
 # The stream of a server
-
-
-class Server:
-    """A connection to a server that answers anything: here one tablespace, and then these messages."""
-
-    def __init__(self, *messages: bytes) -> None:
-        self._results = [[("0/1000028", "1")], [(None, None, "10"), ("16385", "/srv/fast", "10")]]
-        self._messages = [*messages]
-
-    def read_ahead_little(self, rate: Rate) -> None:
-        """It is told how fast it will be read."""
-
-    def send(self, command: str) -> None:
-        """It is asked for a backup."""
-
-    def begin_copy(self, keep_going: Any) -> None:
-        """It begins."""
-
-    def result(self, keep_going: Any) -> Any:
-        """The next one."""
-        return self._results.pop(0)
-
-    def copy_data(self, timeout: float) -> memoryview | bool:
-        """The next message, or the end."""
-        return memoryview(self._messages.pop(0)) if self._messages else False
 
 
 @pytest.mark.parametrize(

@@ -67,6 +67,15 @@ def test_both_ways_agree_on_many_pages() -> None:
         assert by_integers(content, block) == by_numpy(content, block)
 
 
+@pytest.mark.parametrize("size", [1, 100, PAGE_SIZE - 1, PAGE_SIZE + 1, 131_072, 99_999, 3 << 20])
+def test_a_page_may_be_in_two_chunks(size: int) -> None:
+    """Whatever the chunks are, the same pages are checked, and the same are wrong."""
+    count = 4 if size < 1000 else 300
+    content = b"".join(page(n, block=n + 1 if n % 3 == 2 else n) for n in range(count)) + b"half a page"
+    found = check_pages((content[at : at + size] for at in range(0, len(content), size)), 0, START)
+    assert (found.checked, found.wrong) == (count, list(range(2, count, 3)))
+
+
 def test_a_wrong_page_is_named_by_its_block() -> None:
     """Also far into a file, and in a later piece of it; the block is part of what is summed."""
     right = [page(number, block=131072 + number) for number in range(70)]
