@@ -40,7 +40,7 @@ class GivenOrder(BaseModel):
 
 
 @router.post(
-    "/task/order",
+    "/task/{dag_id}/{run_id}/{task_id}/order",  # Airflow's audit log takes from the path what an order was about
     dependencies=[may_change_task, Depends(refuse_other_sites), Depends(action_logging("backup_guard_order"))],
 )
 def give_order(

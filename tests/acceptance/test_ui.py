@@ -31,7 +31,7 @@ OF_THE_HIDDEN = {
     "GET /api/audit": 404,
     "GET /api/week": 404,
     "GET /api/task": 403,
-    "POST /api/task/order": 403,
+    "POST /api/task/{dag_id}/{run_id}/{task_id}/order": 403,
 }
 ROUTES = """
 import json
@@ -107,9 +107,10 @@ def asked_of_the_hidden(client: httpx.Client, route: str, run_id: str, repositor
     """Ask one route for the plan and the task that are hidden from ``stranger``."""
     method, path = route.split()
     number = "20260101T000000Z-0000"
-    parameters = {"name": "slow", "repository": repository, "backup_id": number, "number": "1", **of_copy(run_id)}
+    task = of_copy(run_id)
+    parameters = {"name": "slow", "repository": repository, "backup_id": number, "number": "1", **task}
     body = {"action": "pause", "number": number} if method == "POST" else None
-    address = f"/backup-guard{path.replace('{name}', 'backups')}"
+    address = f"/backup-guard{path.format(**{**task, 'name': 'backups', 'run_id': quote(run_id)})}"
     return client.request(method, address, params=parameters, json=body)
 
 
@@ -134,7 +135,8 @@ def test_a_dag_that_one_may_not_see_has_no_plans_and_no_tasks(accounts: ApiServe
         with accounts.client(name) as client:
             plans = client.get("/backup-guard/api/plans").json()["plans"]
             seen = client.get("/backup-guard/api/task", params=of_copy(copying))
-            given = client.post("/backup-guard/api/task/order", params=of_copy(copying), json=order, headers=headers)
+            address = f"/backup-guard/api/task/slow/{quote(copying)}/copy/order"
+            given = client.post(address, json=order, headers=headers)
             return {plan["name"] for plan in plans}, seen.status_code, given.status_code
 
     stranger, viewer, alice = asked("stranger"), asked("viewer"), asked("alice")

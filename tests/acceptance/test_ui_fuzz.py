@@ -101,7 +101,7 @@ def test_no_request_fails_the_server_or_tells_too_much(
 ) -> None:
     """With and without a login, with and without rights: an answer with the strict policy and no trace of code or a
     password; nothing for nobody, no order by who may only look, nothing of a DAG that is hidden."""
-    assert ("POST", "/api/task/order") in [(method, path) for method, path, _ in operations]
+    assert ("POST", "/api/task/{dag_id}/{run_id}/{task_id}/order") in [(method, path) for method, path, _ in operations]
     statuses: set[int] = set()
     with accounts.client(name) as client:
 

@@ -41,7 +41,9 @@ export function ask(dialog, action, { where, number, rates, told }) {
     waiting.hidden = false;
     try {
       const body = { action, number, reason: reason.value, rate: rate.value.trim() || null };
-      const answer = await post("task/order", where, body);
+      const { dag_id, run_id, task_id, ...others } = where;
+      const task = [dag_id, run_id, task_id].map(encodeURIComponent).join("/");
+      const answer = await post(`task/${task}/order`, others, body);
       dialog.close();
       told(`${answer.order}. ${answer.text}`);
     } catch (error) {

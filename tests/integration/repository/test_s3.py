@@ -277,6 +277,35 @@ def test_replaced_while_read(s3_endpoint: str, connect: Connect, bucket: str, pr
             reader.read()
 
 
+def test_long_read_is_of_several_connections_and_goes_on_after_cuts(
+    s3_endpoint: str, connect: Connect, bucket: str, proxy: Proxy
+) -> None:
+    """Whatever sizes it is asked for in; and a reader that is closed early leaves no thread."""
+    data = os.urandom(21_000_001)
+    S3Repository(connect(s3_endpoint), bucket).put("a", data)
+    proxy.cuts = [3_000_000, 1_000_000, 2_000_000]
+    repository = S3Repository(connect(proxy.url), bucket)
+    with repository.reader("a") as reader:
+        assert reader.read(17) + reader.read(5_000_000) + reader.read() == data
+        assert reader.read(1) == b""
+    assert proxy.connections > 4
+    with repository.reader("a") as reader:
+        assert reader.read(5_000_000) == data[:5_000_000]
+    assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("s3-read")]
+
+
+def test_long_read_of_what_is_replaced(s3_endpoint: str, connect: Connect, bucket: str) -> None:
+    """It ends with the first range that is another object's, however often it is asked."""
+    repository = S3Repository(connect(s3_endpoint), bucket)
+    repository.put("a", bytes(40_000_000))
+    with repository.reader("a") as reader:
+        assert reader.read(100_000) == bytes(100_000)
+        repository.put("a", bytes([1]) * 40_000_000)
+        for _ in range(2):
+            with pytest.raises(ObjectMissing, match="replaced"):
+                reader.read()
+
+
 def test_claim_whose_answer_is_lost(s3_endpoint: str, connect: Connect, bucket: str, proxy: Proxy) -> None:
     """A conditional put that S3 stored, but whose answer was lost, is not taken for somebody else's."""
     proxy.cuts = [0]
