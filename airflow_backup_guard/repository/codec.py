@@ -110,10 +110,10 @@ class EncodingWriter(AbstractContextManager["EncodingWriter"]):
 class DecodedReader(io.BufferedIOBase):
     """The raw bytes of a stored object, in order; ``read`` returns nothing only once the whole was sound.
 
-    ``stored_size`` and ``stored_sha256`` tell of the stored bytes read so far: at the end, of the whole
-    object, so that it is read once to be both decoded and compared with its record. With ``ahead`` one thread reads and
-    digests them and another decodes them, some MB ahead, until this is closed. Raises :class:`BackupDamaged` where it is
-    cut short, altered, followed by anything else, not what ``sha256`` says if that is given, or holds more than ``most``
+    ``stored_size`` and ``stored_sha256`` tell of the stored bytes read so far: at the end, of the whole object, so
+    that it is read once to be both decoded and compared with its record. With ``ahead`` one thread reads and digests
+    them and another decodes them, some MB ahead, until this is closed. Raises :class:`BackupDamaged` where it is cut
+    short, altered, followed by anything else, not what ``sha256`` says if that is given, or holds more than ``most``
     bytes: a few stored ones can stand for any number.
     """
 
