@@ -32,6 +32,7 @@ from airflow_backup_guard.engine.stop import Stop
 from airflow_backup_guard.errors import (
     BackupDamaged,
     BackupGuardError,
+    ObjectMissing,
     RepositoryDenied,
     RepositoryFull,
     RepositoryUnavailable,
@@ -143,10 +144,16 @@ def _records(plan_name: str) -> str:
 def _stored_size(repository: Repository, stored: Stored, one: BackupSummary) -> int:
     """How many bytes are there of it. A record may outlive its parts, or come long after them: a store may perform a
     write when all is cleaned up."""
-    size = sum(part.size for part in stored.parts.get(one.backup_id, ()))
-    if size < one.stored_size:  # it may have been made since
-        size = sum(part.size for part in repository.list(backup.parts_prefix(one.plan_name, one.backup_id)))
-    return size
+    size = sum(info.size for info in stored.parts.get(one.backup_id, ()))
+    if size == one.stored_size:
+        return size
+    # It may have been made since; and what else lies there does not stand for what is missing.
+    there = {info.key: info.size for info in repository.list(backup.parts_prefix(one.plan_name, one.backup_id))}
+    try:
+        parts = catalog.record_of(repository, one.plan_name, one.backup_id).parts
+    except (ObjectMissing, BackupDamaged):  # somebody removed or replaced it just now
+        return 0
+    return sum(min(part.size, there.get(part.key, 0)) for part in parts)
 
 
 def _explained(decision: Decision, size: int, was_good: bool) -> Decision:

@@ -99,8 +99,10 @@ class EncodingWriter(AbstractContextManager["EncodingWriter"]):
         if self._age is None:
             self._send(frame)
         else:  # in pieces, as it holds as many as come at once, and their output
+            # Copied, as a frame keeps all the memory that it might have needed, however short it is.
+            content = memoryview(frame)
             for start in range(0, len(frame), _READ):
-                self._send(self._age.feed(frame[start : start + _READ]))
+                self._send(self._age.feed(bytes(content[start : start + _READ])))
 
     def _send(self, stored: bytes) -> None:
         if stored:

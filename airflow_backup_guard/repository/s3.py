@@ -89,7 +89,7 @@ class S3Repository:
 
     def reader(self, key: str) -> BinaryIO:
         """Open an object; reading goes on after a cut of the connection. Errors as in the protocol."""
-        return BufferedReader(S3Reader(self._client, self._at(key), f"{self.url}/{key}"), 1 << 18)
+        return BufferedReader(S3Reader.open(self._client, self._at(key), f"{self.url}/{key}"), 1 << 18)
 
     def digest(self, key: str) -> str | None:
         """What S3 computed when the object came; None of what came in parts. Errors as in the protocol."""

@@ -29,18 +29,22 @@ class S3Reader(io.RawIOBase):
     4 MiB, three of which are under way while one is read.
     """
 
-    def __init__(self, client: Any, at: dict[str, str], what: str) -> None:
+    def __init__(self, source: _Object, body: Any) -> None:
         super().__init__()
-        with s3_errors_explained(what):
-            answer = client.get_object(**at)
-        size = answer["ContentLength"]
-        self._object = _Object(client, at, what, size, answer["ETag"])
-        end = size if size <= _IN_ONE_RANGE else _RANGE
-        self._first = _Range(self._object, 0, end, answer["Body"])
-        self._starts = iter(range(end, size, _RANGE))
+        self._object = source
+        end = source.size if source.size <= _IN_ONE_RANGE else _RANGE
+        self._first = _Range(source, 0, end, body)
+        self._starts = iter(range(end, source.size, _RANGE))
         self._pool = ThreadPoolExecutor(_AHEAD, thread_name_prefix="s3-read")
         self._ahead: deque[Future[memoryview]] = deque()
         self._content = memoryview(b"")
+
+    @classmethod
+    def open(cls, client: Any, at: dict[str, str], what: str) -> S3Reader:
+        """Ask for it; errors as in the protocol."""
+        with s3_errors_explained(what):
+            answer = client.get_object(**at)
+        return cls(_Object(client, at, what, answer["ContentLength"], answer["ETag"]), answer["Body"])
 
     def readable(self) -> bool:
         """Always."""

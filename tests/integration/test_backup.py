@@ -412,7 +412,8 @@ def test_an_encrypted_backup_is_read_as_stored_without_its_identity_and_looked_i
     restore(record, repository, tmp_path / "data", identities=[str(identity)])
     assert (tmp_path / "data" / "global" / "pg_control").exists()
     key = record.parts[0].key
-    repository.put(key, repository.reader(key).read()[:-1] + b"x")
+    stored = repository.reader(key).read()
+    repository.put(key, stored[:-1] + bytes([stored[-1] ^ 1]))
     assert verify(record, repository).verdict is Verdict.DAMAGED
 
 

@@ -125,6 +125,17 @@ def test_a_record_without_its_parts_counts_as_damaged() -> None:
     assert not [key for key in keys(repository) if ghost.backup_id in key]
 
 
+def test_what_else_lies_in_its_folder_does_not_stand_for_what_is_missing() -> None:
+    """An earlier try that could not be cleaned up may be larger than the part that is gone."""
+    repository = MemoryRepository()
+    whole = store_backup(repository, NOW - 2 * DAY, None)
+    ghost = store_backup(repository, NOW - DAY, None)
+    repository.delete(ghost.parts[0].key)
+    repository.put(f"{backup.parts_prefix('shop', ghost.backup_id)}try-9/base.zst", bytes(ghost.stored_size))
+    assert not run(repository).expired
+    assert_whole(repository, whole)
+
+
 def test_what_was_verified_stays_while_its_parts_are_out_of_reach() -> None:
     """A disk that is not mounted lists nothing, without an error. Once a verification says so, too, it is damaged."""
     repository = MemoryRepository()
