@@ -12,7 +12,7 @@ from datetime import datetime, timedelta, timezone
 
 from airflow_backup_guard import __version__
 from airflow_backup_guard.core import backup
-from airflow_backup_guard.core.backup import Attempt, BackupRecord, Snapshot, StoredPart, Tablespace
+from airflow_backup_guard.core.backup import BackupRecord, Snapshot, StoredPart, Tablespace
 from airflow_backup_guard.core.budget import Budget
 from airflow_backup_guard.core.load import Assessment, Phase
 from airflow_backup_guard.core.outlook import Outlook
@@ -20,21 +20,17 @@ from airflow_backup_guard.core.pace import Pace, PaceState
 from airflow_backup_guard.core.plan import BackupPlan
 from airflow_backup_guard.core.wal import LSN
 from airflow_backup_guard.engine import control
+from airflow_backup_guard.engine.attempt import Try, close_dead, made_already
 from airflow_backup_guard.engine.ical import with_sources_read
-from airflow_backup_guard.engine.parts import PartStore, PartWriter
-from airflow_backup_guard.engine.snapshot import close_attempt, close_with, read_attempt, refuse_outside_window
+from airflow_backup_guard.engine.parts import PartWriter
+from airflow_backup_guard.engine.snapshot import refuse_outside_window
 from airflow_backup_guard.engine.stop import Stop, when_stopped
 from airflow_backup_guard.engine.telemetry import Telemetry
 from airflow_backup_guard.engine.throttle import Listener, LoadMonitor, Throttle, ignore_load
 from airflow_backup_guard.engine.wal import WalArchive, identify
 from airflow_backup_guard.errors import (
-    BackupDamaged,
     BackupGuardError,
     BudgetSpent,
-    ObjectExists,
-    ObjectMissing,
-    RepositoryFull,
-    RepositoryUnavailable,
     SourceUnavailable,
     SourceUnsuitable,
 )
@@ -43,8 +39,6 @@ from airflow_backup_guard.postgres.replication import ReplicationConnection
 from airflow_backup_guard.postgres.sessions import end_other_sessions, end_own_sessions, session_name
 from airflow_backup_guard.postgres.slot import BackupSlot
 from airflow_backup_guard.repository.base import Repository
-from airflow_backup_guard.repository.once import put_once
-from airflow_backup_guard.repository.read import read_whole
 
 _READ_SECONDS = 0.2
 # A stream is never silent for long once it has begun: it waits for no checkpoint, and for no WAL archiver.
@@ -53,7 +47,6 @@ _SILENT_SECONDS = 300.0
 _AT_ONCE_SECONDS, _AT_ONCE_BYTES = 0.02, 1 << 18
 _TELL_SECONDS = 0.1
 _THREADS = 2  # that compress; each holds 2 MB at level 3, and 20 MB at level 19
-_KEPT_ATTEMPTS = timedelta(days=30)
 _log = logging.getLogger(__name__)
 
 
@@ -98,7 +91,7 @@ def copy(
     the plan's windows unless with ``outside_window``, :class:`BudgetSpent`, and the errors of the database and of the
     repository.
     """
-    if (record := _made_already(repository, snapshot)) is not None:
+    if (record := made_already(repository, snapshot)) is not None:
         return record
     plan = with_sources_read(plan, datetime.now(timezone.utc))
     if not outside_window:
@@ -115,38 +108,14 @@ def copy(
         raise
 
 
-def _made_already(repository: Repository, snapshot: Snapshot) -> BackupRecord | None:
-    key = backup.record_key(snapshot.plan_name, snapshot.backup_id)
-    try:
-        return backup.load(BackupRecord, read_whole(repository, key), key)
-    except ObjectMissing:
-        return None
-
-
 def _clean_up(run: _Copy, error: BaseException) -> None:
-    """Only what is this try's own: its worker may have been taken for dead, and a retry be at work."""
-    snapshot, repository = run.snapshot, run.repository
     with suppress(BackupGuardError):  # the server may be what is broken
-        end_own_sessions(run.dsn, snapshot.backup_id, run.pids)
+        end_own_sessions(run.dsn, run.snapshot.backup_id, run.pids)
     try:
-        record = _made_already(repository, snapshot)
-        if record is not None and run.store.has_begun(part.key for part in record.parts):
-            # The answer to its last request was lost: it is whole.
-            repository.delete(backup.attempt_key(run.plan.name, snapshot.backup_id))
-            control.clear(repository, run.plan.name, snapshot.backup_id)
-            return
-        run.store.clear_own()
-        attempt = read_attempt(repository, snapshot)
-        if record is None and attempt is not None and attempt.tries == run.number and attempt.outcome is None:
-            close_with(repository, snapshot, str(error) or type(error).__name__)
-            control.clear(repository, run.plan.name, snapshot.backup_id, for_retry=True)
+        run.attempt.give_up(error)
     except BackupGuardError as left:
         # The first error is the one that a person needs; what is left is invisible, and the next copy sweeps it.
-        _log.warning("What was stored of %s could not be removed yet: %s", snapshot.backup_id, left)
-
-
-class _TakenForDead(ObjectMissing):
-    """Somebody has begun to remove what this copy stored."""
+        _log.warning("What was stored of %s could not be removed yet: %s", run.snapshot.backup_id, left)
 
 
 class _Copy:
@@ -171,7 +140,7 @@ class _Copy:
         self.on_load = on_load
         self.baseline_seconds = baseline_seconds
         self.load_dsn = load_dsn
-        self.store = PartStore(repository, plan, snapshot.backup_id)
+        self.attempt = Try(plan, snapshot, repository)
         self.throttle = Throttle(Pace.start(plan.min_rate, plan.max_rate), stop)
         self.control = control.ControlWatch(repository, plan.name, snapshot.backup_id, self.throttle, stop)
         self.telemetry = Telemetry()
@@ -185,7 +154,6 @@ class _Copy:
         self.monitor: LoadMonitor | None = None
         self.total = 0
         self.holds_cluster = False
-        self.number = 0
         self.pids: list[int] = []
         self.sessions: list[ReplicationConnection | BackupSlot | WalArchive] = []
 
@@ -198,11 +166,11 @@ class _Copy:
             self.pids.append(slot.pid)
             self.sessions.append(slot)
             end_other_sessions(self.dsn, slot.pid)
-            if (record := _made_already(self.repository, self.snapshot)) is not None:
+            if (record := made_already(self.repository, self.snapshot)) is not None:
                 return record  # an earlier try has ended well, just before it let go of the cluster
             self.holds_cluster = True
-            self._sweep()
-            self._reopen()
+            close_dead(self.plan, self.snapshot, self.repository)
+            self.attempt.begin()
             self.control.start()
             budget = Budget.of(self.plan, datetime.now(timezone.utc))
             self.outlook = Outlook(budget.window_end)
@@ -238,10 +206,7 @@ class _Copy:
                 self._store_telemetry()
                 self.control.end()
                 self._keep_going()
-                self._check_stored()
-                with suppress(BackupGuardError):  # it is only tidier without
-                    # All writers have ended; what is open was begun by a request whose answer was lost.
-                    self.repository.abort_writes(self.store.prefix)
+                self.attempt.check_stored(self.parts)
                 record = BackupRecord(
                     format=backup.FORMAT,
                     snapshot=self.snapshot,
@@ -257,13 +222,11 @@ class _Copy:
                     written_by=f"airflow-backup-guard {__version__}",
                 )
                 # Still inside of everything: the cluster is ours until the backup is visible.
-                self._make_visible(record)
-                self._take_back_unless_ours(record)
+                self.attempt.make_visible(record)
         if self.wal.broke:
             with suppress(BackupGuardError):  # the server notices by itself, in some minutes
                 end_own_sessions(self.dsn, self.snapshot.backup_id, self.pids)
-        self.repository.delete(backup.attempt_key(self.plan.name, self.snapshot.backup_id))
-        control.clear(self.repository, self.plan.name, self.snapshot.backup_id)
+        self.attempt.end()
         return record
 
     def _connect(self) -> ReplicationConnection:
@@ -275,45 +238,6 @@ class _Copy:
         with closing(self._connect()) as connection:
             identify(connection, self.snapshot.cluster, self.stop.check)
         return BackupSlot(self.dsn, session_name(self.snapshot.backup_id))
-
-    def _sweep(self) -> None:
-        """Remove what dead copies of this cluster left: none of them can be alive, as the cluster is ours now."""
-        control.sweep(self.repository, self.plan.name, self.snapshot.backup_id)
-        for found in list(self.repository.list(backup.attempts_prefix(self.plan.name))):
-            try:
-                attempt = backup.load(Attempt, read_whole(self.repository, found.key), found.key)
-            except (BackupDamaged, ObjectMissing) as error:
-                _log.warning("Left alone: %s", error)
-                continue
-            if attempt.outcome is not None and datetime.now(timezone.utc) - found.modified > _KEPT_ATTEMPTS:
-                self.repository.delete(found.key)
-            other = attempt.snapshot
-            if other.backup_id == self.snapshot.backup_id or attempt.outcome is not None:
-                continue
-            same = other.cluster.system_identifier == self.snapshot.cluster.system_identifier
-            if same:
-                # Only who holds the cluster writes these, and that one may have died in the middle of it.
-                for key in (found.key, backup.record_key(self.plan.name, other.backup_id)):
-                    self.repository.abort_writes(key)
-            # An attempt without parts may be a snapshot whose copy has yet to begin.
-            prefix = backup.parts_prefix(self.plan.name, other.backup_id)
-            if same and (any(self.repository.list(prefix)) or self.repository.abort_writes(prefix)):
-                close_attempt(self.plan, other, self.repository, "its worker died in mid-copy")
-
-    def _reopen(self) -> None:
-        """Say that this try is under way, and then remove what earlier ones have stored."""
-        known = read_attempt(self.repository, self.snapshot)
-        self.number = known.tries + 1 if known is not None else 1
-        attempt = backup.dump(Attempt(backup.FORMAT, self.snapshot, tries=self.number))
-        key = backup.attempt_key(self.plan.name, self.snapshot.backup_id)
-        try:
-            self.repository.put(key, attempt)
-        except RepositoryFull:  # maybe of what an earlier try has stored
-            self.store.clear()
-            self.repository.put(key, attempt)
-        self.store.clear()
-        prefix = backup.try_prefix(self.plan.name, self.snapshot.backup_id, self.number)
-        self.store = PartStore(self.repository, self.plan, self.snapshot.backup_id, prefix)
 
     def _open(self, stack: ExitStack, slot: BackupSlot) -> BaseBackup:
         connection = stack.enter_context(closing(self._connect()))
@@ -330,7 +254,7 @@ class _Copy:
         self.wal = WalArchive(
             self._connect,
             slot,
-            self.store,
+            self.attempt.store,
             start=stream.start_lsn,
             cluster=self.snapshot.cluster,
             max_rate=self.plan.max_rate,
@@ -393,13 +317,13 @@ class _Copy:
 
     def _store_telemetry(self) -> None:
         number = sum(part.kind == "telemetry" for part in self.parts) + 1
-        self.parts.append(self.telemetry.store(self.store, number))
+        self.parts.append(self.telemetry.store(self.attempt.store, number))
 
     def _part(self, archive: str) -> PartWriter:
         if not archive:
-            return self.store.writer("manifest", "backup_manifest", "backup_manifest")
+            return self.attempt.store.writer("manifest", "backup_manifest", "backup_manifest")
         threads = min(_THREADS, os.cpu_count() or 1)
-        return self.store.writer("archive", archive.removesuffix(".tar"), archive, threads=threads)
+        return self.attempt.store.writer("archive", archive.removesuffix(".tar"), archive, threads=threads)
 
     def _commit(self, part: PartWriter | None) -> None:
         if part is not None:
@@ -416,70 +340,11 @@ class _Copy:
         """Free the database at once, however long the repository would take to notice a stop."""
         for session in list(self.sessions):
             session.cut()
-        self.store.abort_writers()
+        self.attempt.store.abort_writers()
 
     def _tablespaces(self, stream: BaseBackup) -> tuple[Tablespace, ...]:
         known = {tablespace.oid: tablespace.name for tablespace in self.snapshot.tablespaces}
         return tuple(Tablespace(t.oid, known.get(t.oid, ""), t.location, t.size) for t in stream.tablespaces)
-
-    def _check_stored(self) -> None:
-        """What was stored must be there still: somebody may have taken this copy for dead, and tidied up after it."""
-        self._refuse_lost()
-        there = {found.key: found.size for found in self.repository.list(self.store.prefix)}
-        missing = [part.key for part in self.parts if there.get(part.key) != part.size]
-        if missing:
-            raise ObjectMissing(
-                f"{len(missing)} objects of this backup are gone from the repository, {missing[0]} among them.",
-                remedy="See who deletes there; retry from the snapshot.",
-            )
-
-    def _refuse_lost(self) -> None:
-        """Raise :class:`ObjectMissing` if somebody took this copy for dead: a retry of it, a teardown, an expiry."""
-        key = backup.attempt_key(self.plan.name, self.snapshot.backup_id)
-        try:
-            attempt = backup.load(Attempt, read_whole(self.repository, key), key)
-        except ObjectMissing as error:
-            error.advise("See who deletes there; run it again from the snapshot.")
-            raise
-        if attempt.outcome is not None:
-            raise _TakenForDead(
-                f"The attempt of this backup was closed while it ran: {attempt.outcome}.",
-                remedy="Run it again from the snapshot.",
-            )
-        if attempt.tries != self.number:
-            raise _TakenForDead(
-                f"This copy of {self.snapshot.backup_id} was taken for dead, and a retry of it has begun.",
-                remedy="See the retry; this worker was cut off from the database or the scheduler, or stood still.",
-            )
-
-    def _take_back_unless_ours(self, record: BackupRecord) -> None:
-        """The last look was before the record, and whoever took this copy for dead since then removes its parts."""
-        try:
-            self._refuse_lost()
-        except _TakenForDead:
-            self.repository.delete(backup.record_key(record.plan_name, record.backup_id))
-            raise
-        except ObjectMissing:
-            pass  # somebody saw the record, and tidied up after it
-
-    def _make_visible(self, record: BackupRecord) -> None:
-        """Store the record, and read it back: a repository that lost the answer, or the write, tells the contrary."""
-        key, content = backup.record_key(record.plan_name, record.backup_id), backup.dump(record)
-        try:
-            put_once(self.repository, key, content)
-        except ObjectExists as error:
-            error.advise("Another try of this backup made it: see it with backup-guard show.")
-            raise
-        try:
-            stored = read_whole(self.repository, key)
-        except ObjectMissing:
-            stored = b""
-        if stored != content:
-            self.repository.delete(key)  # before its parts are removed, should it turn up after all
-            raise RepositoryUnavailable(
-                f"{self.repository.url} has lost {key}, which it said that it stored.",
-                remedy="Find out what it does with writes before you trust it; then try again.",
-            )
 
     def _read_and_left(self) -> tuple[int, int]:
         return self.done, max(self.total - self.done, 0)

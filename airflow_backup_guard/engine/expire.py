@@ -24,10 +24,10 @@ from airflow_backup_guard.core.retention import ABANDONED_AFTER, Decision, Reten
 from airflow_backup_guard.core.units import Size
 from airflow_backup_guard.core.verification import Verdict
 from airflow_backup_guard.engine import catalog, control
+from airflow_backup_guard.engine.attempt import close_with
 from airflow_backup_guard.engine.left_over import Stored, left_over
 from airflow_backup_guard.engine.listing import UNREADABLE_HOLD, list_backups, read_hold
 from airflow_backup_guard.engine.parts import clear_parts
-from airflow_backup_guard.engine.snapshot import close_with
 from airflow_backup_guard.engine.stop import Stop
 from airflow_backup_guard.errors import (
     BackupDamaged,

@@ -1,4 +1,4 @@
-"""The first and the last step of a backup: check and fix what it must contain; and close what was left open."""
+"""The first step of a backup: check, and fix what it must contain."""
 
 from __future__ import annotations
 
@@ -14,24 +14,14 @@ from airflow_backup_guard.core.check import Check, CheckStatus
 from airflow_backup_guard.core.plan import BackupPlan
 from airflow_backup_guard.core.units import Size, format_duration
 from airflow_backup_guard.core.watchdog import Policy
-from airflow_backup_guard.engine import control
 from airflow_backup_guard.engine.ical import with_sources_read
-from airflow_backup_guard.engine.parts import PartStore
-from airflow_backup_guard.errors import (
-    BackupDamaged,
-    BackupGuardError,
-    ObjectMissing,
-    PreflightFailed,
-    PreflightNotYet,
-    RepositoryFull,
-)
+from airflow_backup_guard.errors import BackupGuardError, PreflightFailed, PreflightNotYet
 from airflow_backup_guard.postgres.check import Content, Preflight, preflight
 from airflow_backup_guard.postgres.check_load import check_load_connection
 from airflow_backup_guard.postgres.check_watchdog import check_may_end
 from airflow_backup_guard.repository.age import check_recipients
 from airflow_backup_guard.repository.base import Repository
 from airflow_backup_guard.repository.once import put_once
-from airflow_backup_guard.repository.read import read_whole
 
 
 @dataclass(frozen=True)
@@ -92,56 +82,6 @@ def take_snapshot(
     attempt = backup.dump(Attempt(backup.FORMAT, snapshot))
     put_once(repository, backup.attempt_key(plan.name, snapshot.backup_id), attempt)
     return snapshot
-
-
-def close_attempt(plan: BackupPlan, snapshot: Snapshot, repository: Repository, reason: str) -> bool:
-    """Leave nothing behind of an attempt that did not become a backup; True if there was something to close.
-
-    A backup that is visible is not touched. May be called any number of times, by anybody, but not while the copy
-    of this very attempt runs.
-    """
-    key = backup.attempt_key(plan.name, snapshot.backup_id)
-    if not is_visible(repository, snapshot):
-        # First the word, then a look, then the deed. A copy that is not dead after all makes its record, then looks for
-        # the word, and takes the record back: whoever comes second sees the other.
-        close_with(repository, snapshot, reason)
-        if not is_visible(repository, snapshot):
-            PartStore(repository, plan, snapshot.backup_id).clear()
-            control.clear(repository, plan.name, snapshot.backup_id)
-            return True
-    repository.delete(key)
-    control.clear(repository, plan.name, snapshot.backup_id)
-    return False
-
-
-def close_with(repository: Repository, snapshot: Snapshot, reason: str) -> None:
-    """Say in the attempt that it has ended, and why; on a disk without space for that, remove the attempt, which a copy
-    that is not dead takes for the same."""
-    known = read_attempt(repository, snapshot)
-    key = backup.attempt_key(snapshot.plan_name, snapshot.backup_id)
-    closed = Attempt(backup.FORMAT, snapshot, outcome=reason, tries=known.tries if known else 0)
-    try:
-        repository.put(key, backup.dump(closed))
-    except RepositoryFull:
-        repository.delete(key)
-
-
-def read_attempt(repository: Repository, snapshot: Snapshot) -> Attempt | None:
-    """The attempt as it is stored; None if it is gone, or is nothing that can be read."""
-    key = backup.attempt_key(snapshot.plan_name, snapshot.backup_id)
-    try:
-        return backup.load(Attempt, read_whole(repository, key), key)
-    except (ObjectMissing, BackupDamaged):
-        return None
-
-
-def is_visible(repository: Repository, snapshot: Snapshot) -> bool:
-    """Whether it has become a backup."""
-    try:
-        read_whole(repository, backup.record_key(snapshot.plan_name, snapshot.backup_id))
-    except ObjectMissing:
-        return False
-    return True
 
 
 def refuse_outside_window(plan: BackupPlan) -> None:

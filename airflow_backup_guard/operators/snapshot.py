@@ -57,7 +57,7 @@ class SnapshotTeardownOperator(StoppableOperator):
     def execute(self, context: Context) -> None:
         """Remove what is stored of an attempt without a record, and end sessions that it left."""
         from airflow_backup_guard.core.backup import Snapshot, load_plain
-        from airflow_backup_guard.engine.snapshot import close_attempt
+        from airflow_backup_guard.engine.attempt import close_attempt
         from airflow_backup_guard.errors import BackupGuardError
         from airflow_backup_guard.postgres.sessions import end_sessions
 

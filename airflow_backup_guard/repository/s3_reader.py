@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 _TRIES = 5
 _RANGE = 4 << 20
 _AHEAD = 3
+_PIECE = 1 << 18  # between looks whether somebody still wants it
 # Below that another request costs what it saves. No WAL segment is longer.
 _IN_ONE_RANGE = 16 << 20
 
@@ -75,7 +76,7 @@ class S3Reader(io.RawIOBase):
         content = memoryview(bytearray(min(_RANGE, self._object.size - start)))
         left, source = content, _Range(self._object, start, start + len(content))
         while left and not self.closed:
-            left = left[source.readinto(left) :]
+            left = left[source.readinto(left[:_PIECE]) :]
         source.drop()
         return content
 

@@ -20,8 +20,9 @@ import psycopg
 from airflow_backup_guard.core.backup import BackupRecord, Snapshot
 from airflow_backup_guard.core.retention import RetentionPolicy
 from airflow_backup_guard.core.verification import Verdict
-from airflow_backup_guard.engine import catalog, snapshot, wal
+from airflow_backup_guard.engine import catalog, wal
 from airflow_backup_guard.engine import copy as engine_copy
+from airflow_backup_guard.engine.attempt import close_attempt
 from airflow_backup_guard.engine.copy import copy
 from airflow_backup_guard.engine.expire import expire, propose
 from airflow_backup_guard.engine.listing import list_backups
@@ -263,7 +264,7 @@ class Rig(AbstractContextManager["Rig"]):
         again = opened[-1] if opened and getattr(error, "retryable", False) else None
         if again is None:
             for one in opened:
-                snapshot.close_attempt(self.plan, one, repository, "torn down")
+                close_attempt(self.plan, one, repository, "torn down")
             mark = self.mark()
         try:
             again = again or take_snapshot(self.plan, self.dsn, repository)

@@ -25,10 +25,11 @@ import psutil
 
 from airflow_backup_guard.core.retention import RetentionPolicy
 from airflow_backup_guard.core.verification import Verdict
+from airflow_backup_guard.engine.attempt import close_attempt
 from airflow_backup_guard.engine.copy import copy
 from airflow_backup_guard.engine.drill import drill
 from airflow_backup_guard.engine.expire import expire, propose
-from airflow_backup_guard.engine.snapshot import close_attempt, take_snapshot
+from airflow_backup_guard.engine.snapshot import take_snapshot
 from airflow_backup_guard.engine.stop import Stop
 from airflow_backup_guard.engine.verify import verify
 from airflow_backup_guard.errors import BackupGuardError

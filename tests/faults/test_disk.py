@@ -14,10 +14,11 @@ import pytest
 
 from airflow_backup_guard.core.retention import RetentionPolicy
 from airflow_backup_guard.engine import catalog
+from airflow_backup_guard.engine.attempt import close_attempt
 from airflow_backup_guard.engine.copy import copy
 from airflow_backup_guard.engine.expire import expire, propose
 from airflow_backup_guard.engine.holds import hold
-from airflow_backup_guard.engine.snapshot import close_attempt, take_snapshot
+from airflow_backup_guard.engine.snapshot import take_snapshot
 from airflow_backup_guard.engine.stop import Stop
 from airflow_backup_guard.errors import PreflightFailed, RepositoryDenied, RepositoryFull
 from airflow_backup_guard.postgres.server import LocalServer

@@ -13,9 +13,9 @@ from airflow_backup_guard.core.load_history import LoadEntry
 from airflow_backup_guard.core.plan import BackupPlan
 from airflow_backup_guard.core.retention import RetentionPolicy
 from airflow_backup_guard.engine import load_history
+from airflow_backup_guard.engine.attempt import close_attempt
 from airflow_backup_guard.engine.audit import Subject, audit, chain
 from airflow_backup_guard.engine.expire import expire, propose
-from airflow_backup_guard.engine.snapshot import close_attempt
 from airflow_backup_guard.repository.base import Repository
 from airflow_backup_guard.repository.memory import MemoryRepository
 from tests.faults.crashing import CrashingRepository, Died

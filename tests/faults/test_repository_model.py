@@ -19,11 +19,11 @@ from airflow_backup_guard.core.expiry import expiring_key, expiring_prefix
 from airflow_backup_guard.core.retention import RetentionPolicy
 from airflow_backup_guard.core.verification import Level, Verdict
 from airflow_backup_guard.engine import catalog
+from airflow_backup_guard.engine.attempt import close_attempt
 from airflow_backup_guard.engine.choice import choose
 from airflow_backup_guard.engine.expire import expire, propose
 from airflow_backup_guard.engine.holds import hold, release
 from airflow_backup_guard.engine.listing import list_backups
-from airflow_backup_guard.engine.snapshot import close_attempt
 from airflow_backup_guard.engine.verify import verify
 from airflow_backup_guard.errors import BackupMissing
 from airflow_backup_guard.repository.base import Repository

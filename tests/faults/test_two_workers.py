@@ -13,8 +13,9 @@ import pytest
 
 from airflow_backup_guard.core import BackupPlan, backup
 from airflow_backup_guard.engine import catalog
+from airflow_backup_guard.engine.attempt import close_attempt
 from airflow_backup_guard.engine.copy import copy
-from airflow_backup_guard.engine.snapshot import close_attempt, take_snapshot
+from airflow_backup_guard.engine.snapshot import take_snapshot
 from airflow_backup_guard.engine.stop import Stop
 from airflow_backup_guard.errors import BackupGuardError, ObjectMissing
 from airflow_backup_guard.postgres.server import LocalServer

@@ -21,9 +21,10 @@ from airflow_backup_guard.core import BackupPlan, OffPeakCalendar
 from airflow_backup_guard.core.pace import PaceState
 from airflow_backup_guard.core.verification import ObjectState, Verdict
 from airflow_backup_guard.engine import catalog, wal
+from airflow_backup_guard.engine.attempt import close_attempt
 from airflow_backup_guard.engine.copy import Progress, copy
 from airflow_backup_guard.engine.restore import restore
-from airflow_backup_guard.engine.snapshot import close_attempt, take_snapshot
+from airflow_backup_guard.engine.snapshot import take_snapshot
 from airflow_backup_guard.engine.stop import Stop
 from airflow_backup_guard.engine.verify import verify
 from airflow_backup_guard.errors import (

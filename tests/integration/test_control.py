@@ -25,8 +25,8 @@ from airflow_backup_guard.core.control import Action, Order, orders_prefix
 from airflow_backup_guard.core.pace import PaceState
 from airflow_backup_guard.core.verification import Verdict
 from airflow_backup_guard.engine import control
+from airflow_backup_guard.engine.attempt import close_attempt
 from airflow_backup_guard.engine.copy import Progress, copy
-from airflow_backup_guard.engine.snapshot import close_attempt
 from airflow_backup_guard.engine.stop import Stop
 from airflow_backup_guard.engine.verify import verify
 from airflow_backup_guard.errors import BackupStopped, RepositoryUnavailable, SourceUnavailable
