@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-
 from psycopg.rows import dict_row
 
 from airflow_backup_guard.core.audit.facts import Database, Slot
@@ -27,7 +25,7 @@ _SLOTS = """
     SELECT slot_name::text AS name, active, temporary,
            pg_wal_lsn_diff(CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END,
                            restart_lsn)::int8 AS retained,
-           to_jsonb(slots)->>'inactive_since' AS inactive_since
+           (to_jsonb(slots)->>'inactive_since')::timestamptz AS inactive_since
     FROM pg_replication_slots AS slots ORDER BY slot_name
 """
 _POWERFUL = [
@@ -59,12 +57,6 @@ def look(dsn: str) -> Database:
         may_end=row["may_end"],
         tls=row["tls"] or "",
         stays_on_host=row["stays_on_host"],
-        slots=tuple(
-            Slot(s["name"], s["active"], s["temporary"], s["retained"], _moment(s["inactive_since"])) for s in slots
-        ),
+        slots=tuple(Slot(s["name"], s["active"], s["temporary"], s["retained"], s["inactive_since"]) for s in slots),
         checks=preflight(dsn).checks,
     )
-
-
-def _moment(text: str | None) -> datetime | None:
-    return None if text is None else datetime.fromisoformat(text)
