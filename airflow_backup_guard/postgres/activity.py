@@ -14,10 +14,13 @@ from airflow_backup_guard.core.activity import Activity, Session
 from airflow_backup_guard.postgres import activity_sql
 from airflow_backup_guard.postgres.any_text import AS_BYTES, show_any_text
 from airflow_backup_guard.postgres.async_session import AsyncSession, end_session, open_session
-from airflow_backup_guard.postgres.connection import connect, translate
+from airflow_backup_guard.postgres.connection import READABLE_TIMES, connect, translate
 
 # A server that is too busy to answer is asked again; whoever waits hears that it is.
-_PREPARE = f"SET statement_timeout = '5s'; SET lock_timeout = '1s'; SET jit = off; SET TimeZone = 'UTC'; {AS_BYTES}"
+_PREPARE = (
+    "SET statement_timeout = '5s'; SET lock_timeout = '1s'; SET jit = off; SET TimeZone = 'UTC'; "
+    f"{READABLE_TIMES}; {AS_BYTES}"
+)
 
 
 class ActivityProbe:

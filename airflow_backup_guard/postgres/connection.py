@@ -132,6 +132,10 @@ def conninfo(dsn: str, **keywords: str) -> str:
     return make_conninfo("", **{"application_name": APPLICATION_NAME, **_DEFAULTS, **parse_conninfo(dsn), **keywords})
 
 
+READABLE_TIMES = "SET DateStyle = 'ISO'"
+"""What a session needs of which times are asked: psycopg reads no other form, and a role may have another."""
+
+
 def session_options(dsn: str) -> str:
     """``options`` for sessions that live as long as a copy; those that the connection itself has come last, and win."""
     settings = " ".join(f"-c {name}={value}" for name, value in _SESSION_SETTINGS.items())
@@ -178,7 +182,7 @@ def connect(dsn: str) -> Iterator[psycopg.Connection[tuple[Any, ...]]]:
     with translated(dsn):
         connection = AnsweringConnection.connect(conninfo(dsn), autocommit=True)
         try:
-            connection.execute(f"SET statement_timeout = '{STATEMENT_SECONDS:d}s'")
+            connection.execute(f"SET statement_timeout = '{STATEMENT_SECONDS:d}s'; {READABLE_TIMES}")
             yield connection
         finally:
             connection.close()

@@ -17,6 +17,7 @@ from airflow_backup_guard.core.drill import judge_value
 from airflow_backup_guard.core.drill_policy import AmcheckLevel, DrillCheck, DrillPolicy
 from airflow_backup_guard.core.wal import LSN
 from airflow_backup_guard.errors import BackupGuardError, SourceUnsuitable
+from airflow_backup_guard.postgres.connection import READABLE_TIMES
 from airflow_backup_guard.postgres.server import LocalServer
 
 # Who the cluster is, and how far recovery has come. Needs a superuser; PostgreSQL 15+.
@@ -116,7 +117,7 @@ def _own(server: LocalServer, name: str, check: DrillCheck, taken_at: datetime) 
 
 def _value(server: LocalServer, check: DrillCheck) -> object:
     with _session(server, check.database) as session:
-        session.execute(f"SET statement_timeout = {round(check.timeout.total_seconds() * 1000)}")
+        session.execute(f"SET statement_timeout = {round(check.timeout.total_seconds() * 1000)}; {READABLE_TIMES}")
         session.execute("BEGIN READ ONLY")
         cursor = session.execute(check.sql)
         rows = cursor.fetchmany(2) if cursor.description else []

@@ -186,11 +186,11 @@ class DecodedReader(io.BufferedIOBase):
     def close(self) -> None:
         """Stop reading; no thread is left. Idempotent."""
         if not self.closed:
-            if self._age is not None:
-                self._age.cancel()
             for ahead in (self._ahead, self._decoded_ahead):
                 if ahead is not None:
                     ahead.close()
+            if self._age is not None:  # the thread that decodes may just have made it
+                self._age.cancel()
             self._stored.close()
         super().close()
 

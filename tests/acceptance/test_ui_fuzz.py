@@ -55,7 +55,8 @@ PLAUSIBLE = {
 BODIES = st.fixed_dictionaries(
     {},
     optional={
-        name: VALUES | st.none() | st.integers() | st.lists(VALUES) for name in ("action", "number", "reason", "rate")
+        name: VALUES | st.none() | st.integers() | st.lists(VALUES)
+        for name in ("action", "number", "reason", "rate", "dag_id")
     },
 )
 

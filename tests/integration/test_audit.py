@@ -239,6 +239,7 @@ def test_the_server_tells_of_role_slots_and_connection(any_server: LocalServer, 
     """On every version: what a role may too much, by membership, too; an idle slot with the WAL it holds."""
     any_server.sql(
         "CREATE ROLE too_much LOGIN CREATEDB REPLICATION PASSWORD 'too_much' IN ROLE pg_monitor, pg_read_all_data;"
+        "ALTER ROLE too_much SET datestyle = 'German';"
         "SELECT pg_create_physical_replication_slot('forgotten', true)"
     )
     try:

@@ -88,6 +88,7 @@ def made_on(tmp_path_factory: pytest.TempPathFactory, role_dsn: Callable[..., st
             (space := home / "space").mkdir()
             account_for(server.data_directory).own(space)
             server.sql(f"CREATE TABLESPACE space LOCATION '{space}'; CREATE DATABASE shop")
+            server.sql("ALTER DATABASE shop SET datestyle = 'German'")
             server.sql(
                 "CREATE TABLE orders TABLESPACE space AS SELECT n, now() AS at FROM generate_series(1, 2000) n;"
                 "CREATE INDEX ON orders (n)",

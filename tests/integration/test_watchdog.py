@@ -87,7 +87,7 @@ def test_the_incident_replayed(new_server: Callable[..., LocalServer], role_dsn:
     one alert; then each is ended, the evidence is kept, the load goes on, and whoever answers again does nothing."""
     server = new_server()
     server.run("pgbench", "--initialize", "--scale=5", "--quiet")
-    server.sql(SCRIPTS)
+    server.sql(SCRIPTS + "; ALTER DATABASE postgres SET datestyle = 'German'")
     folder = tmp_path / "backups"
     policy = WatchdogPolicy(policy="terminate", grace="1s", allow=[AllowRule(user="somebody else")])
     plan = plan_for(folder, calendar=closed_now(), watchdog=policy)

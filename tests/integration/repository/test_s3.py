@@ -306,6 +306,18 @@ def test_long_read_of_what_is_replaced(s3_endpoint: str, connect: Connect, bucke
                 reader.read()
 
 
+def test_long_read_of_a_service_without_ranges(s3_endpoint: str, connect: Connect, bucket: str) -> None:
+    """It is told, and nothing of the wrong place is taken for the right one."""
+    client = connect(s3_endpoint)
+    repository = S3Repository(client, bucket)
+    repository.put("a", bytes(20_000_000))
+    client.meta.events.register("before-parameter-build.s3.GetObject", lambda params, **_: params.pop("Range", None))
+    with repository.reader("a") as reader:
+        for _ in range(2):
+            with pytest.raises(RepositoryUnavailable, match=r"4194304 of 20000000 .*did not give the range"):
+                reader.read()
+
+
 def test_claim_whose_answer_is_lost(s3_endpoint: str, connect: Connect, bucket: str, proxy: Proxy) -> None:
     """A conditional put that S3 stored, but whose answer was lost, is not taken for somebody else's."""
     proxy.cuts = [0]
