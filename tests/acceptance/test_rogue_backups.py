@@ -59,6 +59,8 @@ def test_a_sensor_sees_it_and_the_answer_ends_it(airflow: Airflow) -> None:
 def test_an_event_starts_the_answer_of_the_example(airflow: Airflow) -> None:
     """The triggerer watches: one backup makes one event, one run and one piece of evidence, however long it lasts."""
     airflow.unpause("rogue_backup_response")
+    # Airflow begins to watch for a DAG that was paused once it parses its file again.
+    airflow.api("PUT", f"/parseDagFile/{airflow.api('GET', '/dags/rogue_backup_response')['file_token']}")
     runs = "/dags/rogue_backup_response/dagRuns"
     assert airflow.api("GET", runs)["total_entries"] == 0
     with rogue_backup(airflow):
