@@ -16,10 +16,10 @@ PACKAGE = Path(__file__).resolve().parents[2] / "airflow_backup_guard"
 EXECUTES = {"execute", "executemany", "fetch", "stream", "copy"}
 SPAWNS = {"system", "popen", "getoutput", "getstatusoutput", "spawnl", "spawnv", "create_subprocess_shell"}
 VALUES_IN_SQL = {
-    "connection.py": "f\"SET statement_timeout = '{STATEMENT_SECONDS:d}s'\"",
-    "drill_checks.py": "f'SET statement_timeout = {round(check.timeout.total_seconds() * 1000)}'",
+    "connection.py": "f\"SET statement_timeout = '{STATEMENT_SECONDS:d}s'; {READABLE_TIMES}\"",
+    "drill_checks.py": "f'SET statement_timeout = {round(check.timeout.total_seconds() * 1000)}; {READABLE_TIMES}'",
 }
-"""What is put into SQL as text all the same: numbers that are formatted as such, where no parameter can be."""
+"""What is put into SQL as text all the same: numbers that are formatted as such, where no parameter can be, and a constant."""
 
 
 @cache
