@@ -19,7 +19,7 @@ VALUES_IN_SQL = {
     "connection.py": "f\"SET statement_timeout = '{STATEMENT_SECONDS:d}s'; {READABLE_TIMES}\"",
     "drill_checks.py": "f'SET statement_timeout = {round(check.timeout.total_seconds() * 1000)}; {READABLE_TIMES}'",
 }
-"""What is put into SQL as text all the same: numbers that are formatted as such, where no parameter can be; a constant."""
+"""What is put into SQL as text all the same: numbers formatted as such, where no parameter can be, and a constant."""
 
 
 @cache
