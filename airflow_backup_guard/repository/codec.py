@@ -113,10 +113,10 @@ class DecodedReader(io.BufferedIOBase):
     """The raw bytes of a stored object, in order; ``read`` returns nothing only once the whole was sound.
 
     ``stored_size`` and ``stored_sha256`` tell of the stored bytes read so far: at the end, of the whole object, so
-    that it is read once to be both decoded and compared with its record. With ``ahead`` one thread reads and digests
-    them and another decodes them, some MB ahead, until this is closed. Raises :class:`BackupDamaged` where it is cut
-    short, altered, followed by anything else, not what ``sha256`` says if that is given, or holds more than ``most``
-    bytes: a few stored ones can stand for any number.
+    that it is read once to be both decoded and compared with its record. With ``ahead`` a thread of its own reads and
+    digests them, until this is closed, and is some MB before what is decoded. Raises :class:`BackupDamaged` where it
+    is cut short, altered, followed by anything else, not what ``sha256`` says if that is given, or holds more than
+    ``most`` bytes: a few stored ones can stand for any number.
     """
 
     def __init__(
@@ -139,9 +139,7 @@ class DecodedReader(io.BufferedIOBase):
         self._identities = identities
         self._age: AgeFilter | None = None
         self._ahead = ReadAhead(self._digested()) if ahead else None
-        content = decompressed(self._decrypted() if key.endswith(".age") else self._stored_chunks())
-        self._decoded_ahead = ReadAhead(content) if ahead else None
-        self._content: Iterator[bytes] = iter(self._decoded_ahead or content)
+        self._content = decompressed(self._decrypted() if key.endswith(".age") else self._stored_chunks())
         self._rest = memoryview(b"")
         self._failure: BaseException | None = None
 
@@ -178,19 +176,16 @@ class DecodedReader(io.BufferedIOBase):
 
     def skip_rest(self) -> None:
         """Read the rest of the stored bytes undecoded, to know their size and digest; this takes no identity."""
-        if self._decoded_ahead is not None:
-            self._decoded_ahead.close()
         for _ in self._stored_chunks():
             pass
 
     def close(self) -> None:
         """Stop reading; no thread is left. Idempotent."""
         if not self.closed:
-            for ahead in (self._ahead, self._decoded_ahead):
-                if ahead is not None:
-                    ahead.close()
-            if self._age is not None:  # the thread that decodes may just have made it
+            if self._age is not None:
                 self._age.cancel()
+            if self._ahead is not None:
+                self._ahead.close()
             self._stored.close()
         super().close()
 

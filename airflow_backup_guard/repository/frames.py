@@ -6,7 +6,7 @@ where a frame is cut short, or give all that a few bytes expand to at once: 4 by
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from typing import IO, cast
 
 import zstandard
@@ -23,7 +23,7 @@ _LARGEST_WINDOW = 8 << 20
 """Memory that a frame may ask for: what zstd's levels up to 19, the highest of ours, take at most."""
 
 
-def decompressed(chunks: Iterator[bytes]) -> Generator[bytes, None, None]:
+def decompressed(chunks: Iterator[bytes]) -> Iterator[bytes]:
     """Yield the content of one or more frames, at most 128 KiB at a time, checksums checked.
 
     Raises :class:`ValueError` or :class:`zstandard.ZstdError` where the frames are damaged, end early or are

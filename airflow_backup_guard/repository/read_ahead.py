@@ -17,7 +17,7 @@ class ReadAhead(AbstractContextManager["ReadAhead"]):
     """The bytes of ``chunks``, which a thread of its own makes until this is closed, some 4 MB of them ahead.
 
     To be read, or iterated over, and gone on with. What ``chunks`` raises is raised here, in its place. Once this is
-    closed ``chunks`` is, too, and its thread has ended; whoever waits for them then gets :class:`ValueError`.
+    closed ``chunks`` is, too, and its thread has ended.
     """
 
     def __init__(self, chunks: Generator[bytes, None, None]) -> None:
@@ -71,7 +71,7 @@ class ReadAhead(AbstractContextManager["ReadAhead"]):
     def _next(self) -> bytes:
         """The next chunk, or nothing at the end, however often it is asked for."""
         if not self._batch:
-            item = self._get()
+            item = self._queue.get()
             if isinstance(item, BaseException):
                 self._queue.put(item)
                 raise item
@@ -80,14 +80,6 @@ class ReadAhead(AbstractContextManager["ReadAhead"]):
                 return b""
             self._batch = item[::-1]
         return self._batch.pop()
-
-    def _get(self) -> list[bytes] | BaseException:
-        while True:
-            try:
-                return self._queue.get(timeout=_WAIT_SECONDS)
-            except queue.Empty:
-                if self._ended.is_set():
-                    raise ValueError("the reader is closed") from None
 
     def _run(self) -> None:
         batch: list[bytes] = []

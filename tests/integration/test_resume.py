@@ -216,8 +216,10 @@ def test_a_network_that_is_gone_costs_the_archive_it_broke_in(tried: Tried, whol
     counting = Counting(tried.made.repository)
     done = tried(counting, workers=4)
     (manifest,) = tried.made.record.parts_of("manifest")
-    assert counting.read == {part.key: part.size for part in (manifest, second, *rest)}
-    assert done == Restored(sum(counting.read.values()), first.content_size)
+    # What came after it may have been written before anybody heard that it broke.
+    kept = [first, *(part for part in rest if part.key not in counting.read)]
+    assert counting.read == {part.key: part.size for part in (manifest, second, *rest) if part not in kept}
+    assert done == Restored(sum(counting.read.values()), sum(part.content_size for part in kept))
     assert tried.tree() == whole
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Generator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 
 import pytest
 from hypothesis import given
@@ -82,20 +80,3 @@ def test_leaving_early_closes_the_source_and_its_thread() -> None:
         pass
     assert closed.is_set()
     assert threading.active_count() == before
-
-
-def test_who_waits_while_it_is_closed_is_told() -> None:
-    """As one does that reads another, both of them closed from outside."""
-    go = threading.Event()
-
-    def silent() -> Generator[bytes, None, None]:
-        go.wait(20)
-        yield from ()
-
-    stream = ReadAhead(silent())
-    with ThreadPoolExecutor(1) as pool, closing(stream):
-        reading = pool.submit(stream.read, 1)
-        threading.Timer(0.2, go.set).start()
-        stream.close()
-        with pytest.raises(ValueError, match="closed"):
-            reading.result(timeout=20)
