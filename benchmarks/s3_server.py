@@ -10,6 +10,7 @@ import sys
 from ssl import SSLSocket
 
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+from moto.s3.models import FakeKey
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 
@@ -29,9 +30,27 @@ class Handler(WSGIRequestHandler):
         """Nothing."""
 
 
+def keep_content() -> None:
+    """Have moto read an object once: it would read all of it for each range, which no S3 service does."""
+    read, write = FakeKey.value.fget, FakeKey.value.fset
+    contents: dict[FakeKey, bytes] = {}
+
+    def value(key: FakeKey) -> bytes:
+        if key not in contents:
+            contents[key] = read(key)
+        return contents[key]
+
+    def set_value(key: FakeKey, content: bytes) -> None:
+        contents.pop(key, None)
+        write(key, content)
+
+    FakeKey.value = property(value, set_value)
+
+
 def main() -> None:
     """Serve until SIGTERM."""
     port, certificate, key = sys.argv[1:]
+    keep_content()
     application = DomainDispatcherApplication(create_backend_app)
     server = make_server(
         "127.0.0.1", int(port), application, threaded=True, request_handler=Handler, ssl_context=(certificate, key)

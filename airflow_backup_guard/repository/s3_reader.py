@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
 _TRIES = 5
-_RANGE = 8 << 20
+_RANGE = 4 << 20
 _AHEAD = 3
 _PIECE = 1 << 20
 # Below that, more requests cost what they save. No WAL segment is longer.
@@ -28,7 +28,7 @@ class S3Reader(io.RawIOBase):
     """Read once, from start to end, and only of the object that was there at first.
 
     S3 gives one connection a fraction of what it gives to several: an object of more than 16 MiB is read in ranges of
-    8 MiB, three of which are under way while one is read.
+    4 MiB, three of which are under way while one is read.
     """
 
     def __init__(self, source: _Object, body: Any) -> None:

@@ -314,7 +314,7 @@ def test_long_read_of_a_service_without_ranges(s3_endpoint: str, connect: Connec
     client.meta.events.register("before-parameter-build.s3.GetObject", lambda params, **_: params.pop("Range", None))
     with repository.reader("a") as reader:
         for _ in range(2):
-            with pytest.raises(RepositoryUnavailable, match=r"8388608 of 20000000 .*did not give the range"):
+            with pytest.raises(RepositoryUnavailable, match=r"4194304 of 20000000 .*did not give the range"):
                 reader.read()
 
 
