@@ -14,7 +14,7 @@ from datetime import datetime, timedelta, timezone
 from airflow_backup_guard.core import backup
 from airflow_backup_guard.core.backup import Attempt, BackupRecord, Snapshot, StoredPart
 from airflow_backup_guard.core.plan import BackupPlan
-from airflow_backup_guard.engine import control
+from airflow_backup_guard.engine import catalog, control
 from airflow_backup_guard.engine.parts import PartStore
 from airflow_backup_guard.errors import (
     BackupDamaged,
@@ -34,9 +34,8 @@ _log = logging.getLogger(__name__)
 
 def made_already(repository: Repository, snapshot: Snapshot) -> BackupRecord | None:
     """The backup that the attempt has become; None if it has not."""
-    key = backup.record_key(snapshot.plan_name, snapshot.backup_id)
     try:
-        return backup.load(BackupRecord, read_whole(repository, key), key)
+        return catalog.record_of(repository, snapshot.plan_name, snapshot.backup_id)
     except ObjectMissing:
         return None
 

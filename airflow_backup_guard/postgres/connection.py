@@ -31,6 +31,9 @@ STATEMENT_SECONDS = 30
 ANSWER_SECONDS = STATEMENT_SECONDS + 10
 """How long an answer may take to come. A network may swallow it, and TCP's keepalives see nothing wrong with that."""
 
+READABLE_TIMES = "SET DateStyle = 'ISO'"
+"""What a session needs of which times are asked: psycopg reads no other form, and a role may have another."""
+
 _DEFAULTS = {
     "connect_timeout": "10",
     # A peer that vanished without a word is noticed within a minute, not after two hours.
@@ -130,10 +133,6 @@ def dsn_of(keywords: Mapping[str, Any]) -> str:
 def conninfo(dsn: str, **keywords: str) -> str:
     """``dsn`` with our defaults below it and ``keywords`` above it."""
     return make_conninfo("", **{"application_name": APPLICATION_NAME, **_DEFAULTS, **parse_conninfo(dsn), **keywords})
-
-
-READABLE_TIMES = "SET DateStyle = 'ISO'"
-"""What a session needs of which times are asked: psycopg reads no other form, and a role may have another."""
 
 
 def session_options(dsn: str) -> str:

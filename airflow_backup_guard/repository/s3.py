@@ -36,7 +36,7 @@ def default_client() -> Any:
         connect_timeout=10,
         read_timeout=60,
         tcp_keepalive=True,
-        max_pool_connections=20,  # four archives are read at a time, each over four
+        max_pool_connections=20,  # four archives are read at a time, each over three, and over four at first
         # Whoever reads an object compares its SHA-256 anyway.
         response_checksum_validation="when_required",
     )

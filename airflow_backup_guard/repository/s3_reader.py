@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _TRIES = 5
 _RANGE = 4 << 20
 _AHEAD = 3
-_PIECE = 1 << 20
+_PIECE = 1 << 20  # between looks whether somebody still wants it
 # Below that, more requests cost what they save. No WAL segment is longer.
 _IN_ONE_RANGE = 16 << 20
 
