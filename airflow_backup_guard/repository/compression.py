@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections import deque
+import threading
 from collections.abc import Callable
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 
 import zstandard
 
@@ -26,20 +26,22 @@ class Compression:
     """
 
     def __init__(self, take: Callable[[bytes], None], level: int, threads: int) -> None:
-        """``level`` is zstd's; ``threads`` compress beside the caller, and one more gives the frames to ``take``, one
-        by one; with none of them, the caller does both. What ``take`` raises is raised in the caller, if maybe later,
-        and no frame is given to it after that."""
+        """``level`` is zstd's; ``threads`` compress beside the caller, and one of them at a time gives the frames to
+        ``take``, one by one; with none of them, the caller does both. What ``take`` raises is raised in the caller, if
+        maybe later, and no frame is given to it after that."""
         self._take = take
         self._threads = threads
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="zstd") if threads else None
-        self._giver = ThreadPoolExecutor(1, thread_name_prefix="zstd-frames") if threads else None
         self._free = [(_compressor(level), _compressor(_QUICK)) for _ in range(threads or 1)]
-        self._pending: deque[Future[None]] = deque()
         self._content = memoryview(bytearray(FRAME_SIZE))
         self._size = 0
         self._spare: list[memoryview] = []  # used again, as new memory costs the kernel as much as a copy does
         self._is_dense = False
-        self._has_failed = self._is_closed = False
+        self._changed = threading.Condition()  # guards what follows
+        self._fed = self._taken = 0
+        self._frames: dict[int, bytes] = {}  # that are compressed and not taken yet, by their number
+        self._is_giving = self._is_closed = False
+        self._failure: BaseException | None = None
 
     def feed(self, data: memoryview) -> None:
         """Take in some bytes; may wait for ``take``."""
@@ -59,35 +61,56 @@ class Compression:
 
         Whoever feeds or waits for frames then gets :class:`ValueError`.
         """
-        self._is_closed = True
-        for pool in (self._pool, self._giver):
-            if pool is not None:
-                pool.shutdown(wait=wait, cancel_futures=True)
+        with self._changed:
+            self._is_closed = True
+            self._changed.notify_all()
+        if self._pool is not None:
+            self._pool.shutdown(wait=wait, cancel_futures=True)
 
     def _end_frame(self, most_pending: int) -> None:
         content, size, self._size = self._content, self._size, 0
-        if self._pool is None or self._giver is None:
+        if self._pool is None:
             self._take(self._compress(content, size))
             return
-        try:
-            compressing = self._pool.submit(self._compress, content, size)
-            self._pending.append(self._giver.submit(self._give, compressing))
-            while len(self._pending) > most_pending:
-                self._pending.popleft().result()
+        with self._changed:
+            if self._failure is None and not self._is_closed:
+                self._pool.submit(self._work, self._fed, content, size)
+                self._fed += 1
+            self._changed.wait_for(
+                lambda: self._fed - self._taken <= most_pending or self._is_closed or self._failure is not None
+            )
+            if self._failure is not None:
+                raise self._failure
+            if self._is_closed:
+                raise ValueError("the writer is closed")
             self._content = self._spare.pop() if self._spare else memoryview(bytearray(FRAME_SIZE))
-        except (CancelledError, RuntimeError):
-            if not self._is_closed:
-                raise
-            raise ValueError("the writer is closed") from None
 
-    def _give(self, compressing: Future[bytes]) -> None:
-        if self._has_failed:  # or there would be a hole in what is taken
-            return
+    def _work(self, number: int, content: memoryview, size: int) -> None:
         try:
-            self._take(compressing.result())
-        except BaseException:
-            self._has_failed = True
-            raise
+            compressed = self._compress(content, size)
+            with self._changed:
+                self._frames[number] = compressed
+            # Those of the other threads, too: a thread that did nothing else would cost each frame two more changes
+            # of thread.
+            while (frame := self._next()) is not None:
+                self._take(frame)
+                with self._changed:
+                    self._is_giving = False
+                    self._taken += 1
+                    self._changed.notify_all()
+        except BaseException as error:  # raised in the caller
+            with self._changed:
+                self._failure = error
+                self._changed.notify_all()
+
+    def _next(self) -> bytes | None:
+        """The frame to be taken now; None if it is not compressed yet, or another thread is giving one away."""
+        with self._changed:
+            if self._is_giving or self._is_closed:
+                return None
+            frame = self._frames.pop(self._taken, None)
+            self._is_giving = frame is not None
+            return frame
 
     def _compress(self, content: memoryview, size: int) -> bytes:
         usual, quick = self._free.pop()  # there is a pair for each thread

@@ -10,6 +10,7 @@ import threading
 import tracemalloc
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeout
 
 import pytest
 import zstandard
@@ -164,6 +165,42 @@ def test_what_hardly_compresses_takes_little_time() -> None:
     assert sizes[0] == pytest.approx(slow, rel=0.05)
     assert sizes[3] == pytest.approx(quick, rel=0.05)
     assert sizes[4] == pytest.approx(len(zstandard.ZstdCompressor(level=19).compress(text[frame:])), rel=0.05)
+
+
+def test_frames_are_given_in_order_and_one_at_a_time() -> None:
+    """Whichever thread is done first; and while nobody takes them, only so many wait for it."""
+    frames: list[bytes] = []
+    enough, go_on, busy = threading.Event(), threading.Event(), threading.Lock()
+
+    def take(frame: bytes) -> None:
+        assert busy.acquire(blocking=False), "two at a time"
+        if not frames:
+            enough.set()
+            assert go_on.wait(30)
+        frames.append(frame)
+        busy.release()
+
+    data = [BITS(1 << 20) if number % 3 else bytes(1 << 20) for number in range(24)]
+    fed = 0
+    compression = Compression(take, 9, 3)
+
+    def feed() -> None:
+        nonlocal fed
+        for content in data:
+            compression.feed(memoryview(content))
+            fed += 1
+        compression.finish()
+
+    with ThreadPoolExecutor(1) as pool:
+        feeding = pool.submit(feed)
+        assert enough.wait(30)
+        with pytest.raises(FutureTimeout):
+            feeding.result(0.3)
+        assert fed <= 6
+        go_on.set()
+        feeding.result(30)
+    compression.close(wait=True)
+    assert b"".join(decompressed(iter(frames))) == b"".join(data)
 
 
 def test_what_has_few_symbols_and_no_repetitions_compresses_after_what_hardly_does() -> None:
