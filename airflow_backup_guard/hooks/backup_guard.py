@@ -46,7 +46,12 @@ class BackupGuardHook(BaseHook):
             return open_repository(self.plan.repository)
         from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 
-        return open_repository(self.plan.repository, s3_client=S3Hook(aws_conn_id=aws_connection).get_conn())
+        from airflow_backup_guard.repository.s3 import client_config
+
+        # The connection's own config_kwargs go before.
+        config = client_config().merge(S3Hook(aws_conn_id=aws_connection).config)
+        client = S3Hook(aws_conn_id=aws_connection, config=config).get_conn()
+        return open_repository(self.plan.repository, s3_client=client)
 
 
 def _dsn_of(connection_id: str) -> str:

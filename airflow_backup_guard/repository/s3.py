@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime, timezone
 from io import BufferedReader
 from itertools import islice
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from airflow_backup_guard.errors import ObjectExists, ObjectMissing
 from airflow_backup_guard.repository.base import ObjectInfo, ObjectLock, StoredObject, UnfinishedWrite
@@ -17,21 +17,20 @@ from airflow_backup_guard.repository.s3_errors import raise_refusal, s3_errors_e
 from airflow_backup_guard.repository.s3_reader import S3Reader
 from airflow_backup_guard.repository.s3_writer import S3Writer
 
+if TYPE_CHECKING:
+    from botocore.config import Config
+
 _KEYS_IN_A_REQUEST = 1000
 # What S3 answers for a bucket without locks, or one that we may not ask about: what is locked in it is versioned, too,
 # so that we remove nothing for good.
 _NO_LOCKS = ("ObjectLockConfigurationNotFoundError", "NotImplemented", "MethodNotAllowed", "AccessDenied", "403")
 
 
-def default_client() -> Any:
-    """A client from boto3's own chain: environment (also ``AWS_ENDPOINT_URL``), profile, role.
-
-    Raises :class:`RepositoryDenied` or :class:`RepositoryUnavailable` if that chain is broken.
-    """
-    import boto3
+def client_config() -> Config:
+    """How a client is to behave, whoever makes it; what its own configuration says of the same goes before."""
     from botocore.config import Config
 
-    config = Config(
+    return Config(
         retries={"mode": "standard", "total_max_attempts": 5},
         connect_timeout=10,
         read_timeout=60,
@@ -40,8 +39,17 @@ def default_client() -> Any:
         # Whoever reads an object compares its SHA-256 anyway.
         response_checksum_validation="when_required",
     )
+
+
+def default_client() -> Any:
+    """A client from boto3's own chain: environment (also ``AWS_ENDPOINT_URL``), profile, role.
+
+    Raises :class:`RepositoryDenied` or :class:`RepositoryUnavailable` if that chain is broken.
+    """
+    import boto3
+
     with s3_errors_explained("the default AWS configuration"):
-        return boto3.session.Session().client("s3", config=config)
+        return boto3.session.Session().client("s3", config=client_config())
 
 
 class S3Repository:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from pathlib import Path
 
 import attrs
@@ -11,6 +12,7 @@ import pytest
 from airflow_backup_guard.core import BackupPlan, OffPeakCalendar
 from airflow_backup_guard.hooks.backup_guard import BackupGuardHook
 from airflow_backup_guard.postgres.connection import parse_conninfo
+from airflow_backup_guard.repository.s3 import S3Repository, client_config
 
 PLAN = BackupPlan(
     name="shop",
@@ -29,3 +31,16 @@ def test_source_and_load_have_connections_of_their_own(monkeypatch: pytest.Monke
     hook = BackupGuardHook(attrs.evolve(PLAN, load_connection="shop_primary"))
     hosts = [hook.dsn(), hook.load_dsn(), asyncio.run(hook.async_dsn()), asyncio.run(hook.async_load_dsn())]
     assert [parse_conninfo(dsn or "")["host"] for dsn in hosts] == ["standby.example", "primary.example"] * 2
+
+
+def test_an_aws_connection_behaves_as_without_airflow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many connections, and the same patience, but for what the connection itself says of them."""
+    extra = {"region_name": "eu-west-1", "config_kwargs": {"read_timeout": 7}}
+    connection = {"conn_type": "aws", "login": "key", "password": "secret", "extra": extra}
+    monkeypatch.setenv("AIRFLOW_CONN_OF_BACKUPS", json.dumps(connection))
+    repository = BackupGuardHook(attrs.evolve(PLAN, repository="s3://of_backups@example-backups/shop")).repository()
+    assert isinstance(repository, S3Repository)
+    config, usual = repository.place[0].meta.config, client_config()
+    assert config.read_timeout == 7 != usual.read_timeout
+    for name in ("max_pool_connections", "connect_timeout", "retries", "response_checksum_validation"):
+        assert getattr(config, name) == getattr(usual, name), name
