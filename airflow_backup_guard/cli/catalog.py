@@ -15,7 +15,7 @@ from airflow_backup_guard.cli import settings
 from airflow_backup_guard.cli.answer import Answer, Column, FittingTable, age, duration, lines
 from airflow_backup_guard.cli.errors import WrongUse
 from airflow_backup_guard.cli.record import summary, version
-from airflow_backup_guard.cli.verify import level_rows
+from airflow_backup_guard.cli.rows import level_rows
 from airflow_backup_guard.cli.written import write_file
 from airflow_backup_guard.core import backup
 from airflow_backup_guard.core.backup import BackupRecord

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Iterable, Iterator
-
-from rich.console import RenderableType
-from rich.text import Text
 
 from airflow_backup_guard.cli import settings
-from airflow_backup_guard.cli.answer import Answer, lines, word
+from airflow_backup_guard.cli.answer import Answer, lines
+from airflow_backup_guard.cli.rows import check_rows
 from airflow_backup_guard.core.backup import dump_plain
-from airflow_backup_guard.core.check import Check, CheckStatus
+from airflow_backup_guard.core.check import CheckStatus
 from airflow_backup_guard.engine import snapshot
 from airflow_backup_guard.postgres.check import preflight
 from airflow_backup_guard.postgres.check_load import check_load_connection
@@ -36,13 +33,6 @@ def run(arguments: argparse.Namespace) -> Answer:
         "database_size": readiness.database.content.size if readiness.database.content else None,
     }
     return Answer(document, [lines(check_rows(readiness.checks)), "", _verdict(readiness)], not readiness.failed)
-
-
-def check_rows(checks: Iterable[Check]) -> Iterator[list[RenderableType]]:
-    """A row for each check, with its remedy below what was found."""
-    for check in checks:
-        remedy = Text(f"\n{check.remedy}" if check.remedy else "", style="dim")
-        yield [word(check.status.value), check.name, Text.assemble(check.detail, remedy)]
 
 
 def _verdict(readiness: snapshot.Readiness) -> str:

@@ -10,9 +10,9 @@ from rich.console import RenderableType
 
 from airflow_backup_guard.cli import settings
 from airflow_backup_guard.cli.answer import Answer, duration, lines
-from airflow_backup_guard.cli.check import check_rows
 from airflow_backup_guard.cli.errors import WrongUse
 from airflow_backup_guard.cli.progress import byte_progress
+from airflow_backup_guard.cli.rows import check_rows
 from airflow_backup_guard.cli.signals import stop_on_signals
 from airflow_backup_guard.core.backup import BackupRecord, dump_plain
 from airflow_backup_guard.core.drill import DrillResult

@@ -14,12 +14,11 @@ from rich.text import Text
 
 from airflow_backup_guard.cli import settings
 from airflow_backup_guard.cli.answer import Answer, Column, FittingTable, duration, lines, word
-from airflow_backup_guard.cli.check import check_rows
 from airflow_backup_guard.cli.errors import WrongUse
 from airflow_backup_guard.cli.progress import byte_progress
+from airflow_backup_guard.cli.rows import check_rows, level_rows
 from airflow_backup_guard.cli.signals import stop_on_signals
 from airflow_backup_guard.core.backup import BackupRecord, dump_plain, parts_prefix
-from airflow_backup_guard.core.check import CheckStatus
 from airflow_backup_guard.core.units import Rate, Size, parse_duration
 from airflow_backup_guard.core.verification import Level, ObjectState, ObjectVerdict, Verdict, Verification
 from airflow_backup_guard.engine import catalog
@@ -119,18 +118,6 @@ def _all(repository: Repository, name: str | None, stop: Stop, options: dict[str
         "unreadable": [{"message": error.message, "remedy": error.remedy} for error in unreadable],
     }
     return Answer(document, text, not wrong and not unreadable)
-
-
-def level_rows(result: Verification) -> Iterator[list[RenderableType]]:
-    """A row for each level: its state, how that is known, and since when."""
-    known = {found.level: found for found in result.evidence}
-    for level in Level:
-        if found := known.get(level):
-            known_since = found.status is CheckStatus.OK and level is not Level.STORED
-            since = f" ({found.at:%Y-%m-%d %H:%M} UTC)" if known_since else ""
-            yield [level.value, word(found.status.value), found.detail + since]
-        elif level is Level.RESTORED:
-            yield [level.value, word("unknown"), "no drill has restored it yet"]
 
 
 def _is_good(result: Verification, wanted: Level) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from importlib.util import find_spec
 
 import pytest
 
@@ -31,12 +30,12 @@ def test_the_core_is_pure() -> None:
     assert not loaded & {"airflow", "psycopg", "boto3", "botocore", "zstandard", "pyrage", "pydantic"}
 
 
-@pytest.mark.skipif(find_spec("airflow_backup_guard.cli") is None, reason="there is no cli.py yet")
 def test_the_command_line_needs_no_airflow() -> None:
     """Recovery works where Airflow does not."""
     assert "airflow" not in imported_with("airflow_backup_guard.cli")
 
 
-def test_restoring_needs_no_client_of_a_database() -> None:
-    """From a folder it needs none of S3 either: what is not needed is not waited for."""
-    assert not imported_with("airflow_backup_guard.cli.restore") & {"psycopg", "boto3", "botocore"}
+@pytest.mark.parametrize("command", ["catalog", "control", "expire", "fleet", "hold", "restore", "verify"])
+def test_what_asks_only_a_repository_needs_no_client_of_a_database(command: str) -> None:
+    """Of one in a folder it needs none of S3 either: what is not needed is not waited for."""
+    assert not imported_with(f"airflow_backup_guard.cli.{command}") & {"psycopg", "boto3", "botocore"}
