@@ -27,8 +27,8 @@ class EncodingWriter(AbstractContextManager["EncodingWriter"]):
     """Compress, and encrypt if there are ``recipients`` (age public keys, ``age1…``), into ``target``.
 
     It owns ``target``: commits it on ``commit`` and aborts it on ``abort`` or when the context is left
-    without a commit. ``level`` is zstd's, ``threads`` the number of threads that compress; with any, one more
-    writes into ``target``, so that a ``write`` may raise what became of an earlier one. Memory stays bounded whatever
+    without a commit. ``level`` is zstd's, ``threads`` the number of threads that compress, and with any they also
+    write into ``target``, so that a ``write`` may raise what became of an earlier one. Memory stays bounded whatever
     is written. Not for several threads at once, but for ``abort``, which any may call: a ``write`` or ``commit`` that
     waits then raises ``ValueError``. Raises :class:`InvalidPlan` for a level or recipient that is none (``target`` is
     aborted then), :class:`ExtraMissing` without the extra ``age``, and whatever ``target`` raises.

@@ -42,5 +42,5 @@ def test_an_aws_connection_behaves_as_without_airflow(monkeypatch: pytest.Monkey
     assert isinstance(repository, S3Repository)
     config, usual = repository.place[0].meta.config, client_config()
     assert config.read_timeout == 7 != usual.read_timeout
-    for name in ("max_pool_connections", "connect_timeout", "retries", "response_checksum_validation"):
+    for name in ("max_pool_connections", "connect_timeout", "retries", "tcp_keepalive", "response_checksum_validation"):
         assert getattr(config, name) == getattr(usual, name), name
