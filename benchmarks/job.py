@@ -67,6 +67,16 @@ class Outcome:
         return copied + done * (1 / self.share - 1) / rate if self.share and rate else float("inf")
 
 
+def have_memory_ready(size: int) -> None:
+    """Touch so many bytes of memory, and free them again.
+
+    A virtual machine may give free memory back to its host within seconds, and taking it again costs a second for each
+    GB or more: whoever came after a pause, or took more than the one before, would pay for it.
+    """
+    for _ in range(2):  # what the first pass takes may be gone again by its end
+        bytes([1]) * size
+
+
 def run_job(
     cluster: Cluster,
     task: Task,

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from benchmarks import peers
 from benchmarks.cluster import Cluster, filled_cluster
-from benchmarks.job import failure_skips, run_job
+from benchmarks.job import failure_skips, have_memory_ready, run_job
 from benchmarks.raw_copy import local_variants, s3_server, s3_variants
 from benchmarks.report import Rounds, Skipped, chosen, parser
 
@@ -116,6 +116,7 @@ def _measure(cluster: Cluster, stored: Stored, back: Back) -> Mapping[str, Any]:
         target = folder / "data"
         target.mkdir(mode=0o700)
         task = peers.Task(back(cluster, stored, target), stored.environment, streams=False)
+        have_memory_ready(2 * cluster.size())
         done = run_job(cluster, task, memory=True, poll_seconds=0.05)
         size, found = cluster.size(), peers.stored_bytes(target)
     if back is not VARIANTS["guard verify"][1] and found < size:

@@ -22,7 +22,8 @@ from airflow_backup_guard.cli.progress import byte_progress
 from airflow_backup_guard.cli.signals import stop_on_signals
 from airflow_backup_guard.core.units import Rate, Size, parse_duration
 from airflow_backup_guard.engine.choice import LATEST, choose, parse_moment
-from airflow_backup_guard.engine.restore import Owner, restore
+from airflow_backup_guard.engine.member_writer import Owner
+from airflow_backup_guard.engine.restore import restore
 from airflow_backup_guard.postgres.binaries import find_binaries
 from airflow_backup_guard.postgres.start import start_server
 from airflow_backup_guard.repository.open import open_repository

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from airflow_backup_guard.core.page_checksums import PAGE_SIZE, page_checksums
@@ -25,14 +24,20 @@ _MOST_NAMED = 3
 
 @dataclass
 class PageFindings:
-    """What was found in one file: pages ``checked``; of those the numbers of wrong blocks, and of another size."""
+    """What was found in one file: pages ``checked``; of those the numbers of ``wrong`` blocks, and of another size."""
 
     checked: int = 0
     wrong: list[int] = field(default_factory=list)
     other_size: int = 0
 
+    def add(self, other: PageFindings) -> None:
+        """Take in what was found in other pages of the same file."""
+        self.checked += other.checked
+        self.wrong += other.wrong
+        self.other_size += other.other_size
+
     def __str__(self) -> str:
-        blocks = ", ".join(map(str, self.wrong[:_MOST_NAMED]))
+        blocks = ", ".join(map(str, sorted(self.wrong)[:_MOST_NAMED]))
         more = f" and {len(self.wrong) - _MOST_NAMED} more" if len(self.wrong) > _MOST_NAMED else ""
         return f"has a wrong page checksum in block {blocks}{more}"
 
@@ -44,35 +49,42 @@ def first_block(path: str) -> int | None:
     return int(match["segment"] or 0) * _BLOCKS_IN_SEGMENT & 0xFFFFFFFF if match else None
 
 
-def check_pages(chunks: Iterable[bytes], block: int, start_lsn: int) -> PageFindings:
-    """Check a file's pages, the first of which is ``block``; its ``chunks`` may be of any size.
+class WholePages:
+    """The pages of a file that comes in pieces of any size, the first of which has number ``block``.
+
+    What follows the last whole page is passed over: a file that was cut while it was read has its end in the WAL.
+    """
+
+    def __init__(self, block: int) -> None:
+        self._block = block
+        self._begun = b""
+
+    def feed(self, piece: bytes) -> list[tuple[int, bytes]]:
+        """The pages that are whole now, as runs of them: the number of the first, and all their bytes."""
+        if len(self._begun) + len(piece) < PAGE_SIZE:
+            self._begun += piece
+            return []
+        start = -len(self._begun) % PAGE_SIZE  # of the first page that is not begun already
+        end = len(piece) - (len(piece) - start) % PAGE_SIZE
+        runs = []
+        for pages in (self._begun + piece[:start], piece[start:end]):
+            if pages:
+                runs.append((self._block, pages))
+                self._block += len(pages) // PAGE_SIZE
+        self._begun = piece[end:]
+        return runs
+
+
+def check_pages(pages: bytes, block: int, start_lsn: int) -> PageFindings:
+    """Check some whole pages of a file, the first of which is ``block``.
 
     The rule is that of PostgreSQL's own base backup: a page that was never filled has no checksum, and one that was
     written since ``start_lsn``, where the backup began, may be torn, which the WAL of the backup repairs.
     """
     found = PageFindings()
-    for chunk in _gathered(chunks):
-        for start in range(0, len(chunk) - PAGE_SIZE + 1, PAGE_SIZE * _BATCH):
-            pages = chunk[start : start + PAGE_SIZE * _BATCH]
-            _check_batch(pages[: len(pages) // PAGE_SIZE * PAGE_SIZE], block + start // PAGE_SIZE, start_lsn, found)
-        block += len(chunk) // PAGE_SIZE
+    for start in range(0, len(pages), PAGE_SIZE * _BATCH):
+        _check_batch(pages[start : start + PAGE_SIZE * _BATCH], block + start // PAGE_SIZE, start_lsn, found)
     return found
-
-
-def _gathered(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """The same in chunks of a batch of pages or more, all whole but maybe the very last one."""
-    gathered: list[bytes] = []
-    size = 0
-    for chunk in chunks:
-        gathered.append(chunk)
-        size += len(chunk)
-        if size >= PAGE_SIZE * _BATCH:
-            content = b"".join(gathered)
-            size %= PAGE_SIZE
-            end = len(content) - size
-            yield content[:end]
-            gathered = [content[end:]]
-    yield b"".join(gathered)
 
 
 def _check_batch(pages: bytes, block: int, start_lsn: int, found: PageFindings) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import re
 import tarfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Protocol
@@ -16,20 +15,9 @@ from airflow_backup_guard.core.manifest import BackupManifest, ManifestFile
 from airflow_backup_guard.errors import BackupDamaged
 
 CONTROL_FILE = "global/pg_control"
-_CHUNK = 1 << 18
 # The only thing that PostgreSQL has in a tablespace: a folder of its version and that of its catalog.
 _IN_TABLESPACE = re.compile(r"PG_[0-9]+_[0-9]+|\.", re.ASCII)
 _LATEST = 1 << 40  # seconds since 1970; more is no time that a file could be given
-
-
-class Readable(Protocol):
-    """All that is asked of a stream: bytes, and none at its end."""
-
-    def read(self, size: int, /) -> bytes:
-        """``size`` bytes, fewer only at the end."""
-
-    def read1(self, size: int, /) -> bytes:
-        """At most ``size`` bytes: what is ready."""
 
 
 class Digest(Protocol):
@@ -44,82 +32,122 @@ class Digest(Protocol):
 
 @dataclass(frozen=True)
 class Member:
-    """One directory or file: ``path`` relative to the data directory, ``mode`` and ``mtime`` as the server has them.
-
-    ``content`` is None for a directory. It must be read to its end before the next member is asked for.
-    """
+    """One directory or file: ``path`` relative to the data directory, ``mode`` and ``mtime`` as the server has them."""
 
     path: str
     mode: int
     mtime: float
-    content: Iterator[bytes] | None
+    is_folder: bool
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Some ``content`` of a member, at ``offset`` in it. There is at least one of each member, which may be empty."""
+
+    member: Member
+    offset: int
+    content: bytes
+    is_last: bool
 
 
 class ArchiveReader:
-    """Walks the archives of one backup. What differs from the manifest is told in ``problems``; nothing is raised.
+    """Walks the archive ``name`` (``base`` or a tablespace's OID), which it is fed piece by piece.
 
-    ``problems`` maps a path to what is wrong with it; ``files`` counts those that are right. A file comes
-    in chunks as the stream has it, which needs no copy.
+    What differs from the manifest is told in ``problems``, which maps a path to what is wrong with it; ``files``
+    counts those that are right. Raises :class:`BackupDamaged` for what is no tar archive, or would write elsewhere.
     """
 
-    def __init__(self, manifest: BackupManifest) -> None:
+    def __init__(self, manifest: BackupManifest, name: str) -> None:
         self._manifest = manifest
+        self._name = name
+        self._header = b""
+        self._member: Member | None = None
+        self._digest: Digest | None = None
+        self._size = 0
+        self._offset = 0
+        self._padding = 0
+        self._begun = False
+        self._ended = False
         self._seen: set[str] = set()
         self.problems: dict[str, str] = {}
         self.files = 0
         self.control_file = b""
 
-    def members(self, name: str, stream: Readable) -> Iterator[Member]:
-        """The members of the archive ``name`` (``base`` or a tablespace's OID).
+    def feed(self, content: bytes) -> list[Piece]:
+        """The next bytes of the archive; returns what of its members is in them, uncopied where it is all of them."""
+        pieces = []
+        at = 0
+        while at < len(content) and not self._ended:  # what follows the end mark only pads
+            if self._member is not None:
+                end = min(at + self._size - self._offset, len(content))
+                pieces.append(self._piece(self._member, content[at:end]))
+            elif self._padding:
+                end = min(at + self._padding, len(content))
+                self._padding -= end - at
+            else:
+                end = min(at + tarfile.BLOCKSIZE - len(self._header), len(content))
+                self._header += content[at:end]
+                if len(self._header) == tarfile.BLOCKSIZE:
+                    pieces += self._begin()
+            at = end
+        return pieces
 
-        Raises :class:`BackupDamaged` for a stream that is no tar archive, or one that would write elsewhere.
-        """
-        prefix = "" if name == "base" else f"pg_tblspc/{name}/"
-        try:
-            first = True
-            while (header := _header(stream, first=first)) is not None:
-                first = False
-                path = prefix + _path_in(name, header.name)
-                if header.isdir():
-                    yield Member(path, header.mode, header.mtime, None)
-                else:
-                    content = _content(stream, path, header.size)
-                    yield Member(path, header.mode, header.mtime, self._checked(path, content))
-                    for _ in content:
-                        pass  # whatever was not read
-            # What follows the archive's end mark must be read, too, to reach the end of the stored object.
-            while stream.read(_CHUNK):
-                pass
-        except tarfile.TarError as error:
-            raise BackupDamaged(f"Archive {name} is not a whole tar archive: {error}.") from error
-
-    def finish(self, archives: set[str]) -> None:
-        """Once all members of ``archives`` were read: whatever the manifest has beyond them is a problem, too."""
+    def finish(self) -> None:
+        """Once all of it was fed: whatever the manifest has beyond its members is a problem, too."""
+        if self._member is not None:
+            raise BackupDamaged(f"The archive ends within {self._member.path!r}.", remedy="Use another backup.")
+        if self._header or not self._begun:
+            self._begin()
         for path in self._manifest.files.keys() - self._seen:
-            if archive_of(path) in archives:
+            if archive_of(path) == self._name:
                 self._tell(path, "is in the manifest, but in no archive")
 
-    def _checked(self, path: str, content: Iterator[bytes]) -> Iterator[bytes]:
+    def _begin(self) -> list[Piece]:
+        """The header is read; returns the only piece of a member that has no content."""
+        try:
+            header = _parsed(self._header)
+        except tarfile.TarError as error:
+            raise BackupDamaged(f"Archive {self._name} is not a whole tar archive: {error}.") from error
+        self._header = b""
+        self._begun = True
+        if header is None:
+            self._ended = True
+            return []
+        path = ("" if self._name == "base" else f"pg_tblspc/{self._name}/") + _path_in(self._name, header.name)
+        member = Member(path, header.mode, header.mtime, header.isdir())
+        if member.is_folder:
+            return [Piece(member, 0, b"", True)]
+        self._member = member
+        self._digest = digest_of(self._manifest.files.get(path))
+        self._size = header.size
+        self._offset = 0
+        return [] if header.size else [self._piece(member, b"")]
+
+    def _piece(self, member: Member, content: bytes) -> Piece:
+        if self._digest is not None:
+            self._digest.update(content)
+        if member.path == CONTROL_FILE:
+            self.control_file += content
+        piece = Piece(member, self._offset, content, self._offset + len(content) == self._size)
+        self._offset += len(content)
+        if piece.is_last:
+            self._check(member.path)
+            self._member = None
+            self._padding = -self._size % tarfile.BLOCKSIZE
+        return piece
+
+    def _check(self, path: str) -> None:
         expected = self._manifest.files.get(path)
-        digest = digest_of(expected)
-        size = 0
-        for chunk in content:
-            size += len(chunk)
-            if digest is not None:
-                digest.update(chunk)
-            if path == CONTROL_FILE:
-                self.control_file += chunk
-            yield chunk
         twice = path in self._seen
         self._seen.add(path)
         if twice:
             self._tell(path, "is in an archive more than once")
         elif expected is None:
             self._tell(path, "is in an archive, but not in the manifest")
-        elif size != expected.size:
-            self._tell(path, f"has {size} bytes, and {expected.size} in the manifest")
-        elif digest is not None and digest.hexdigest() != expected.checksum:
-            found = f"{expected.algorithm} {digest.hexdigest()}"
+        elif self._size != expected.size:
+            self._tell(path, f"has {self._size} bytes, and {expected.size} in the manifest")
+        elif self._digest is not None and self._digest.hexdigest() != expected.checksum:
+            found = f"{expected.algorithm} {self._digest.hexdigest()}"
             self._tell(path, f"has {found}, and {expected.checksum} in the manifest")
         else:
             self.files += 1
@@ -178,15 +206,12 @@ class _Crc32c:
 
 
 # tarfile's own stream copies every byte several times, in pieces of 10 kB, and takes a damaged header for the end.
-def _header(stream: Readable, *, first: bool) -> tarfile.TarInfo | None:
-    """Of the next member; None at the archive's end.
+def _parsed(block: bytes) -> tarfile.TarInfo | None:
+    """The header of a member; None at the archive's end.
 
     Every kind of member that PostgreSQL does not write is refused, links, devices and extensions of the format (long
     names, sparse files, PAX) among them.
     """
-    block = stream.read(tarfile.BLOCKSIZE)
-    if not block and not first:
-        return None
     try:
         member = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
     except tarfile.HeaderError as error:
@@ -198,17 +223,6 @@ def _header(stream: Readable, *, first: bool) -> tarfile.TarInfo | None:
     if member.size < 0 or abs(member.mtime) > _LATEST:
         raise _not_postgresql(f"{member.name!r} has a size or a time that no file has")
     return member
-
-
-def _content(stream: Readable, path: str, size: int) -> Iterator[bytes]:
-    left = size
-    while left > 0:
-        chunk = stream.read1(min(left, _CHUNK))
-        if not chunk:
-            raise BackupDamaged(f"The archive ends within {path!r}.", remedy="Use another backup.")
-        left -= len(chunk)
-        yield chunk
-    stream.read(-size % tarfile.BLOCKSIZE)
 
 
 def digest_of(expected: ManifestFile | None) -> Digest | None:

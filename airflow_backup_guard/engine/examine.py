@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import BinaryIO, cast
 
 from airflow_backup_guard.core.backup import BackupRecord, StoredPart
 from airflow_backup_guard.core.manifest import BackupManifest, bound_of, parse_manifest
-from airflow_backup_guard.core.pages import check_pages, first_block
 from airflow_backup_guard.core.verification import Level, ObjectReading, ObjectState, ObjectVerdict
 from airflow_backup_guard.engine.archive import ArchiveReader, system_identifier
+from airflow_backup_guard.engine.archive_pages import ArchivePages
 from airflow_backup_guard.engine.reading import MeteredReader, ReadingMeter
 from airflow_backup_guard.engine.wal_segments import WalSegments
 from airflow_backup_guard.errors import BackupDamaged, BackupGuardError, BackupStopped, ObjectMissing, RestoreRefused
 from airflow_backup_guard.repository.base import Repository
 from airflow_backup_guard.repository.codec import DecodedReader
-from airflow_backup_guard.repository.read_ahead import ReadAhead
 
 
 @dataclass
@@ -144,35 +143,35 @@ class Examination:
         if self.manifest is None:
             # The manifest's own state says that no more can be known.
             return replace(self._look_at_plain(part, content), whole=False)
-        looked = _Looked()
-        archive = ArchiveReader(self.manifest)
-        problems = archive.problems
-        with ReadAhead(_chunks(content)) as stream:
-            for member in archive.members(part.name, stream):
-                self._read_file(member.path, member.content or iter(()), looked, problems)
-        archive.finish({part.name})
+        archive = ArchiveReader(self.manifest, part.name)
+        pages = ArchivePages(self._record.start_lsn) if self._record.snapshot.cluster.data_checksums else None
+
+        def take(content: bytes) -> Callable[[], None]:
+            pieces = archive.feed(content)
+            checks = [pages.begin(piece) for piece in pieces] if pages else []
+
+            def check() -> None:
+                for check_piece in checks:
+                    check_piece()
+
+            return check
+
+        content.read_in_threads(take)
+        archive.finish()
         if archive.control_file:
             self.control_file = True
             self.system_identifiers.add(system_identifier(archive.control_file))
         self.archives_read = True
-        looked.files = archive.files
-        looked.problem = "; ".join(f"{path} {why}" for path, why in problems.items())
-        return looked
-
-    def _read_file(self, path: str, content: Iterator[bytes], looked: _Looked, problems: dict[str, str]) -> None:
-        block = first_block(path) if self._record.snapshot.cluster.data_checksums else None
-        if block is None:
-            for _ in content:
-                pass
-            return
-        found = check_pages(content, block, self._record.start_lsn)
-        looked.pages += found.checked - found.other_size - len(found.wrong)
-        self.other_pages += found.other_size
-        if found.wrong:
-            self.wrong_files.add(path)
-            problems.setdefault(path, f"{found}: it came so from the database, which is damaged there")
+        problems = archive.problems
+        if pages:
+            self.other_pages += pages.other_size
+            self.wrong_files |= pages.wrong.keys()
+            for path, found in sorted(pages.wrong.items()):
+                problems.setdefault(path, f"{found}: it came so from the database, which is damaged there")
+        problem = "; ".join(f"{path} {why}" for path, why in problems.items())
+        return _Looked(problem, files=archive.files, pages=pages.checked if pages else 0)
 
 
-def _chunks(content: DecodedReader) -> Generator[bytes, None, None]:
+def _chunks(content: DecodedReader) -> Iterator[bytes]:
     while chunk := content.read1():
         yield chunk

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -127,13 +126,6 @@ def control_file_is_right(content: bytes, expected: ManifestFile | None) -> bool
         return False
     digest.update(content)
     return len(content) == expected.size and digest.hexdigest() == expected.checksum
-
-
-def sha256_into(content: Iterator[bytes], digest: hashlib._Hash) -> Iterator[bytes]:
-    """The same content, of which ``digest`` learns."""
-    for chunk in content:
-        digest.update(chunk)
-        yield chunk
 
 
 def _is_right(path: Path, expected: ManifestFile, keep_going: Callable[[], None]) -> bool:

@@ -21,7 +21,8 @@ from airflow_backup_guard.core.backup import BackupRecord, StoredPart, Tablespac
 from airflow_backup_guard.core.manifest import BackupManifest, bound_of, parse_manifest
 from airflow_backup_guard.core.units import Rate, Size
 from airflow_backup_guard.engine import catalog, left_by
-from airflow_backup_guard.engine.archive import CONTROL_FILE, ArchiveReader, Member
+from airflow_backup_guard.engine.archive import CONTROL_FILE, ArchiveReader
+from airflow_backup_guard.engine.member_writer import MemberWriter, Owner
 from airflow_backup_guard.engine.reading import MeteredReader, ReadingMeter
 from airflow_backup_guard.engine.restore_journal import Aim, Finished, Journal
 from airflow_backup_guard.engine.stop import Stop
@@ -31,19 +32,12 @@ from airflow_backup_guard.repository.base import Repository
 from airflow_backup_guard.repository.codec import DecodedReader
 
 WORKERS = 4
-"""Archives and WAL segments that are restored at the same time; each takes some 10 MB of memory."""
+"""Archives and WAL segments that are restored at the same time; each takes some 10 MB of memory, an archive for each of
+its threads."""
 
 _TABLESPACE_MAP = "tablespace_map"
 # A backup of a standby holds it, and what is restored shall not go on following the primary.
 _STANDBY_SIGNAL = "standby.signal"
-
-
-@dataclass(frozen=True)
-class Owner:
-    """Who restored files shall belong to, by number."""
-
-    user: int
-    group: int
 
 
 @dataclass(frozen=True)
@@ -307,14 +301,7 @@ class _Restore:
             if self._stands(part, finished):
                 return
             self._remove(part)
-        with self._open(part, ahead=True) as stream:
-            if part.kind == "archive":
-                finished = self._write_archive(part, stream)
-            else:
-                digest = hashlib.sha256()
-                content = left_by.sha256_into(self._progressing(iter(stream.read1, b"")), digest)
-                self._write(self.target / "pg_wal" / part.name, content)
-                finished = Finished(part.key, sha256=digest.hexdigest())
+        finished = self._write_archive(part) if part.kind == "archive" else self._write_wal(part)
         journal.note(finished, durable=part.kind == "archive")
 
     def _stands(self, part: StoredPart, finished: Finished) -> bool:
@@ -344,58 +331,65 @@ class _Restore:
             self.on_progress(self.done, self.total)
         return True
 
-    def _write_archive(self, part: StoredPart, stream: DecodedReader) -> Finished:
-        reader = ArchiveReader(self.manifest)
-        folders = []
-        for member in reader.members(part.name, stream):
-            self._write_member(member)
-            if member.content is None:
-                folders.append(member.path)
-        reader.finish({part.name})
+    def _write_archive(self, part: StoredPart) -> Finished:
+        reader = ArchiveReader(self.manifest, part.name)
+
+        def take(content: bytes) -> Callable[[], None]:
+            pieces = [p for p in reader.feed(content) if p.member.path not in (CONTROL_FILE, _STANDBY_SIGNAL)]
+            writes = [writer.begin(piece) for piece in pieces]
+
+            def write() -> None:
+                for write_piece in writes:
+                    write_piece()
+                self._progress(len(content))
+
+            return write
+
+        with MemberWriter(self.target, self.owner) as writer, self._open(part) as stream:
+            stream.read_in_threads(take)
+        reader.finish()
         if reader.problems:
             path, why = next(iter(reader.problems.items()))
             raise BackupDamaged(
                 f"{part.key}: {path} {why}.", remedy="See backup-guard verify, and restore another backup."
             )
         self.control_file = self.control_file or reader.control_file
-        return Finished(part.key, folders=tuple(folders), control_file=reader.control_file)
+        return Finished(part.key, folders=tuple(writer.folders), control_file=reader.control_file)
 
-    def _open(self, part: StoredPart, *, ahead: bool = False) -> DecodedReader:
+    def _write_wal(self, part: StoredPart) -> Finished:
+        digest = hashlib.sha256()
+
+        def content(stream: DecodedReader) -> Iterator[bytes]:
+            while chunk := stream.read1():
+                digest.update(chunk)
+                yield chunk
+                self._progress(len(chunk))
+
+        with self._open(part) as stream:
+            self._write(self.target / "pg_wal" / part.name, content(stream))
+        return Finished(part.key, sha256=digest.hexdigest())
+
+    def _open(self, part: StoredPart) -> DecodedReader:
         """The decoded content of a part; its end is reached only if what is stored is what was written."""
         stored = cast("BinaryIO", MeteredReader(self.repository.reader(part.key), self.meter))
-        return DecodedReader(stored, part.key, self.identities, most=bound_of(part), sha256=part.sha256, ahead=ahead)
+        return DecodedReader(stored, part.key, self.identities, most=bound_of(part), sha256=part.sha256)
 
-    def _write_member(self, member: Member) -> None:
-        path = self.target / member.path
-        if member.content is None:
-            path.mkdir(mode=0o700, exist_ok=True)
-            path.chmod(member.mode & 0o777)
-            self._own(path)
-        elif member.path in (CONTROL_FILE, _STANDBY_SIGNAL):
-            for _ in member.content:
-                pass
-        else:
-            self._write(path, self._progressing(member.content), member.mode & 0o777)
-            os.utime(path, (member.mtime, member.mtime))
-
-    def _write(self, path: Path, content: Iterator[bytes], mode: int = 0o600) -> None:
+    def _write(self, path: Path, content: Iterator[bytes]) -> None:
         with path.open("xb") as file:
             for chunk in content:
                 file.write(chunk)
-        path.chmod(mode)
+        path.chmod(0o600)
         self._own(path)
 
-    def _progressing(self, content: Iterator[bytes]) -> Iterator[bytes]:
-        for chunk in content:
-            self.meter.stop.check()
-            yield chunk
-            with self.lock:
-                self.done += len(chunk)
-                self.on_progress(self.done, self.total)
+    def _progress(self, size: int) -> None:
+        self.meter.keep_going()
+        with self.lock:
+            self.done += size
+            self.on_progress(self.done, self.total)
 
     def _own(self, path: Path) -> None:
         if self.owner is not None:
-            os.chown(path, self.owner.user, self.owner.group)
+            self.owner.take(path)
 
 
 def _tablespace_map(locations: Mapping[Tablespace, Path]) -> bytes:

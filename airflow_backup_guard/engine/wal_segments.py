@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import io
+
 from airflow_backup_guard.core.backup import BackupRecord
 from airflow_backup_guard.core.wal import parse_segment_header, segment_name, segment_names
-from airflow_backup_guard.engine.archive import Readable
 from airflow_backup_guard.engine.wal_chain import WalBroken, WalChain
 
 _CHUNK = 1 << 20
@@ -31,7 +32,7 @@ class WalSegments:
         """How many records were followed."""
         return self._chain.records
 
-    def look(self, name: str, content: Readable) -> str:
+    def look(self, name: str, content: io.BufferedIOBase) -> str:
         """Read a segment to its end; returns what is wrong with it."""
         chunk = content.read(_CHUNK)
         problem = ""

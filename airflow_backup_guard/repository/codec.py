@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Generator, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import BinaryIO
 
 from airflow_backup_guard.errors import BackupDamaged, BackupGuardError, InvalidPlan
 from airflow_backup_guard.repository.age import AgeFilter, decryption, encryption, header_bounded
 from airflow_backup_guard.repository.base import ObjectWriter, Repository, StoredObject
 from airflow_backup_guard.repository.compression import Compression
-from airflow_backup_guard.repository.frames import decompressed
-from airflow_backup_guard.repository.read_ahead import ReadAhead
+from airflow_backup_guard.repository.frames import Frame, frames
+from airflow_backup_guard.repository.in_turn import in_turn
 
-_READ = 1 << 18
+_READ = 1 << 20
+_AGE_PIECE = 1 << 18
+_KEPT = 16 << 20
 
 
 def suffix(recipients: Sequence[str] = ()) -> str:
@@ -101,8 +103,8 @@ class EncodingWriter(AbstractContextManager["EncodingWriter"]):
         else:  # in pieces, as it holds as many as come at once, and their output
             # Copied, as a frame keeps all the memory that it might have needed, however short it is.
             content = memoryview(frame)
-            for start in range(0, len(frame), _READ):
-                self._send(self._age.feed(bytes(content[start : start + _READ])))
+            for start in range(0, len(frame), _AGE_PIECE):
+                self._send(self._age.feed(bytes(content[start : start + _AGE_PIECE])))
 
     def _send(self, stored: bytes) -> None:
         if stored:
@@ -113,10 +115,9 @@ class DecodedReader(io.BufferedIOBase):
     """The raw bytes of a stored object, in order; ``read`` returns nothing only once the whole was sound.
 
     ``stored_size`` and ``stored_sha256`` tell of the stored bytes read so far: at the end, of the whole object, so
-    that it is read once to be both decoded and compared with its record. With ``ahead`` a thread of its own reads and
-    digests them, until this is closed, and is some MB before what is decoded. Raises :class:`BackupDamaged` where it
-    is cut short, altered, followed by anything else, not what ``sha256`` says if that is given, or holds more than
-    ``most`` bytes: a few stored ones can stand for any number.
+    that it is read once to be both decoded and compared with its record. Raises :class:`BackupDamaged` where it is cut
+    short, altered, followed by anything else, not what ``sha256`` says if that is given, or holds more than ``most``
+    bytes: a few stored ones can stand for any number.
     """
 
     def __init__(
@@ -127,7 +128,6 @@ class DecodedReader(io.BufferedIOBase):
         *,
         most: int | None = None,
         sha256: str | None = None,
-        ahead: bool = False,
     ) -> None:
         super().__init__()
         self._left = most
@@ -138,8 +138,7 @@ class DecodedReader(io.BufferedIOBase):
         self._digest = hashlib.sha256()
         self._identities = identities
         self._age: AgeFilter | None = None
-        self._ahead = ReadAhead(self._digested()) if ahead else None
-        self._content = decompressed(self._decrypted() if key.endswith(".age") else self._stored_chunks())
+        self._frames = self._sound_frames()
         self._rest = memoryview(b"")
         self._failure: BaseException | None = None
 
@@ -162,7 +161,7 @@ class DecodedReader(io.BufferedIOBase):
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def read1(self, size: int = -1) -> bytes:
-        """Return up to ``size`` bytes, or what is ready: 128 KiB at most, and nothing only at the end."""
+        """Return up to ``size`` bytes, or what is ready: 1 MiB at most, and nothing only at the end."""
         if self.closed:
             raise ValueError(f"the reader of {self._key} is closed")
         if not self._rest and size:
@@ -174,18 +173,30 @@ class DecodedReader(io.BufferedIOBase):
         self._rest = self._rest[len(piece) :]
         return bytes(piece)
 
+    def read_in_threads(self, take: Callable[[bytes], Callable[[], None]]) -> None:
+        """Read all of it, instead of by ``read``, in a few threads; each takes some MB of memory.
+
+        ``take`` is given the content in order, at most 1 MiB at a time, by one thread at a time. What it returns is
+        called at once by the same thread, while others go on: work on that content for which no order is needed.
+        Raises what ``read`` would, and whatever they raise.
+        """
+        _keep_freed_memory()
+        try:
+            in_turn(self._frames, self._decoded, lambda content: take(self._bounded(content)))
+        except BaseException as error:
+            self._failure = error
+            raise
+
     def skip_rest(self) -> None:
         """Read the rest of the stored bytes undecoded, to know their size and digest; this takes no identity."""
         for _ in self._stored_chunks():
             pass
 
     def close(self) -> None:
-        """Stop reading; no thread is left. Idempotent."""
+        """Stop reading. Idempotent."""
         if not self.closed:
             if self._age is not None:
                 self._age.cancel()
-            if self._ahead is not None:
-                self._ahead.close()
             self._stored.close()
         super().close()
 
@@ -193,43 +204,68 @@ class DecodedReader(io.BufferedIOBase):
         if self._failure is not None:
             raise self._failure  # or else the next read would look like the end
         try:
-            content = next(self._content, None)
-            if content is None and self._sha256 not in (None, self.stored_sha256):
-                raise BackupDamaged(
-                    f"{self._key} is not what was written: its SHA-256 is {self.stored_sha256}.",
-                    remedy="Restore another backup.",
-                )
-            if content is not None and self._left is not None:
-                self._left -= len(content)
-                if self._left < 0:
-                    raise ValueError("it holds more than was written")
-            return content
+            frame = next(self._frames, None)
+            return None if frame is None else self._bounded(self._decoded(frame))
         except BaseException as error:
             self._failure = error
-            if isinstance(error, (BackupGuardError, MemoryError)) or not isinstance(error, Exception):
-                raise
-            self._failure = BackupDamaged(
+            raise
+
+    def _sound_frames(self) -> Iterator[Frame | bytes]:
+        with self._explained():
+            yield from frames(self._decrypted() if self._key.endswith(".age") else self._stored_chunks())
+        if self._sha256 not in (None, self.stored_sha256):
+            raise BackupDamaged(
+                f"{self._key} is not what was written: its SHA-256 is {self.stored_sha256}.",
+                remedy="Restore another backup.",
+            )
+
+    def _decoded(self, frame: Frame | bytes) -> bytes:
+        if isinstance(frame, bytes):
+            return frame
+        with self._explained():
+            return frame.content()
+
+    def _bounded(self, content: bytes) -> bytes:
+        if self._left is not None:
+            self._left -= len(content)
+            if self._left < 0:
+                with self._explained():
+                    raise ValueError("it holds more than was written")
+        return content
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except (BackupGuardError, MemoryError):
+            raise
+        except Exception as error:
+            raise BackupDamaged(
                 f"{self._key} cannot be decoded after {self.stored_size} stored bytes: {error}.",
                 remedy="Restore from another backup, and check the storage it was on.",
-            )
-            raise self._failure from error
+            ) from error
 
     def _stored_chunks(self) -> Iterator[bytes]:
-        chunks: Iterable[bytes] = self._ahead or self._digested()
-        for chunk in chunks:
-            self.stored_size += len(chunk)
-            yield chunk
-
-    def _digested(self) -> Generator[bytes, None, None]:
         while chunk := self._stored.read(_READ):
             self._digest.update(chunk)
+            self.stored_size += len(chunk)
             yield chunk
 
     def _decrypted(self) -> Iterator[bytes]:
         self._age = age = decryption(self._identities, self._key)
         for chunk in header_bounded(self._stored_chunks()):
-            yield age.feed(chunk)
+            for start in range(0, len(chunk), _AGE_PIECE):  # it holds as many as come at once, and their output
+                yield age.feed(chunk[start : start + _AGE_PIECE])
         yield age.finish()
+
+
+def _keep_freed_memory() -> None:
+    """Have the C library keep what a frame took for the next one.
+
+    It would give it back to the kernel, and touching new pages takes longer than to decompress into them. It keeps
+    blocks of a size of which it saw one freed.
+    """
+    _ = bytes(_KEPT)
 
 
 def open_decoded(

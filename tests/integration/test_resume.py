@@ -22,7 +22,8 @@ from typing import Any, NamedTuple
 import pytest
 
 from airflow_backup_guard.core.backup import BackupRecord, StoredPart
-from airflow_backup_guard.engine.restore import Owner, Restored, restore
+from airflow_backup_guard.engine.member_writer import Owner
+from airflow_backup_guard.engine.restore import Restored, restore
 from airflow_backup_guard.engine.restore_journal import JOURNAL_FILE
 from airflow_backup_guard.engine.stop import Stop
 from airflow_backup_guard.engine.target import CLAIM_FILE, Target

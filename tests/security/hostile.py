@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import io
 import json
 import struct
 from contextlib import suppress
@@ -89,11 +88,14 @@ def pax(values: dict[str, str], kind: bytes = b"x") -> bytes:
 
 def files_of(name: str, archive: bytes) -> dict[str, bytes]:
     """What an archive holds, up to where it is refused. By our own reader: Python's may be led round in circles."""
-    found = {}
+    found: dict[str, bytes] = {}
+    reader = ArchiveReader(BackupManifest({}, (), None), name)
     with suppress(BackupGuardError):
-        for entry in ArchiveReader(BackupManifest({}, (), None)).members(name, io.BytesIO(archive)):
-            if entry.content is not None:
-                found[entry.path] = b"".join(entry.content)
+        for at in range(0, len(archive), 1 << 16):
+            for piece in reader.feed(archive[at : at + (1 << 16)]):
+                if not piece.member.is_folder:
+                    before = found.get(piece.member.path, b"") if piece.offset else b""
+                    found[piece.member.path] = before + piece.content
     return found
 
 

@@ -8,7 +8,7 @@ import random
 import sys
 import threading
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
 
@@ -28,7 +28,7 @@ from airflow_backup_guard.repository.age import AgeFilter
 from airflow_backup_guard.repository.base import ObjectWriter, StoredObject
 from airflow_backup_guard.repository.codec import DecodedReader, EncodingWriter, open_decoded, suffix
 from airflow_backup_guard.repository.compression import Compression
-from airflow_backup_guard.repository.frames import decompressed
+from airflow_backup_guard.repository.frames import Frame, frames
 from airflow_backup_guard.repository.memory import MemoryRepository
 
 SECRET = "AGE-SECRET-KEY-1JFSEMTYH3EMD62RN6XDKMJ6KPZE4VVDRZ7VNWDMQGDUVVPLTE69QUQ8LEK"
@@ -59,7 +59,24 @@ def _no_thread_left() -> Iterator[None]:
     for thread in threading.enumerate():
         if thread.name.startswith("zstd"):
             thread.join(5)
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith(("age", "zstd"))]
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith(("age", "zstd", "in-turn"))]
+
+
+def decompressed(chunks: Iterator[bytes]) -> list[bytes]:
+    """The content of frames, as it comes."""
+    return [frame.content() if isinstance(frame, Frame) else frame for frame in frames(chunks)]
+
+
+def contents(reader: DecodedReader, rest: Callable[[], None] = lambda: None) -> list[bytes]:
+    """All that a reader decodes in threads."""
+    content: list[bytes] = []
+
+    def take(piece: bytes) -> Callable[[], None]:
+        content.append(piece)
+        return rest
+
+    reader.read_in_threads(take)
+    return content
 
 
 class FailingWriter(ObjectWriter):
@@ -169,15 +186,15 @@ def test_what_hardly_compresses_takes_little_time() -> None:
 
 def test_frames_are_given_in_order_and_one_at_a_time() -> None:
     """Whichever thread is done first; and while nobody takes them, only so many wait for it."""
-    frames: list[bytes] = []
+    written: list[bytes] = []
     enough, go_on, busy = threading.Event(), threading.Event(), threading.Lock()
 
     def take(frame: bytes) -> None:
         assert busy.acquire(blocking=False), "two at a time"
-        if not frames:
+        if not written:
             enough.set()
             assert go_on.wait(30)
-        frames.append(frame)
+        written.append(frame)
         busy.release()
 
     data = [BITS(1 << 20) if number % 3 else bytes(1 << 20) for number in range(24)]
@@ -200,7 +217,7 @@ def test_frames_are_given_in_order_and_one_at_a_time() -> None:
         go_on.set()
         feeding.result(30)
     compression.close(wait=True)
-    assert b"".join(decompressed(iter(frames))) == b"".join(data)
+    assert b"".join(decompressed(iter(written))) == b"".join(data)
 
 
 def test_what_has_few_symbols_and_no_repetitions_compresses_after_what_hardly_does() -> None:
@@ -256,26 +273,86 @@ def test_trailing_garbage(pair: tuple[tuple[str, ...], tuple[str, ...]], garbage
 
 def test_no_end_before_it_is_proven() -> None:
     """In pieces too, all reads of a damaged object end in the error, not in an empty read."""
-    repository, stored = store(bytes(1000))
+    repository, stored = store(BITS(1 << 20) + bytes(1000))
     repository.put(stored.key, stored_bytes(repository, stored)[:-1])
     with open_decoded(repository, stored.key) as reader:
-        assert reader.read(1000) == bytes(1000)
+        assert len(reader.read(1 << 20)) == 1 << 20
         for _ in range(2):
             with pytest.raises(BackupDamaged, match="cut short"):
                 reader.read(1)
 
 
-@pytest.mark.parametrize("blocks", [0, 1, 2, 3, 4, 5])
+@pytest.mark.parametrize("size", [0, 1 << 20, 3 << 20])
+def test_no_end_before_what_follows_an_empty_frame(size: int) -> None:
+    """Whole frames are followed by an empty one, which is not the end of what is stored."""
+    repository, stored = store(bytes(size))
+    repository.put(stored.key, stored_bytes(repository, stored) + b"more")
+    with open_decoded(repository, stored.key) as reader:
+        assert len(reader.read(size)) == size
+        for _ in range(2):
+            with pytest.raises(BackupDamaged, match="cut short"):
+                reader.read1()
+
+
+def test_no_end_after_threads_have_found_damage() -> None:
+    """Whoever goes on to read learns of it again."""
+    repository, stored = store(BITS(3 << 20))
+    repository.put(stored.key, stored_bytes(repository, stored)[:-1])
+    with open_decoded(repository, stored.key) as reader:
+        with pytest.raises(BackupDamaged, match="cut short"):
+            contents(reader)
+        with pytest.raises(BackupDamaged, match="cut short"):
+            reader.read(1)
+
+
+@pytest.mark.parametrize("blocks", [0, 1, 2, 3, 4, 5, 8, 9])
 @pytest.mark.parametrize("chunk", [1, 2, 7, 100_000, 1 << 20])
 @pytest.mark.parametrize("checksum", [True, False])
-def test_frames_of_any_number_of_blocks(blocks: int, chunk: int, checksum: bool) -> None:
-    """With and without a checksum, wherever the stored chunks end; in pieces of 128 KiB at most."""
-    data = (BITS(1000) * 700)[: blocks << 17]
-    frame = zstandard.ZstdCompressor(write_checksum=checksum).compress(data)
+@pytest.mark.parametrize("sized", [True, False])
+def test_frames_of_any_number_of_blocks(blocks: int, chunk: int, checksum: bool, sized: bool) -> None:
+    """With and without a checksum, wherever the stored chunks end; a frame that does not say how much it holds, or
+    holds much, in pieces of 128 KiB at most, and any other at once."""
+    data = (BITS(1000) * 1200)[: blocks << 17]
+    frame = zstandard.ZstdCompressor(write_checksum=checksum, write_content_size=sized).compress(data)
+    if blocks == 8 and sized:
+        frame += zstandard.ZstdCompressor().compress(b"")  # as after a full one of ours, there must be another
     chunks = (frame[at : at + chunk] for at in range(0, len(frame), chunk))
-    pieces = list(decompressed(chunks))
+    pieces = decompressed(chunks)
     assert b"".join(pieces) == data
-    assert all(0 < len(piece) <= 1 << 17 for piece in pieces)
+    most = 1 << 20 if sized and blocks <= 8 else 1 << 17
+    assert all(len(piece) <= most for piece in pieces)
+    assert len(pieces) <= 2 or most == 1 << 17
+
+
+@pytest.mark.parametrize("size", [1, 64, 255, 256, 512, 1000, 65_791, 65_792, 1 << 18, 1 << 20])
+def test_a_header_with_a_flipped_bit(size: int) -> None:
+    """Whatever it says then of how much the frame holds, even nothing: it is found, or the content is the same."""
+    data = BITS(size)
+    frame = zstandard.ZstdCompressor(write_checksum=True).compress(data)
+    end = zstandard.ZstdCompressor().compress(b"")
+    for bit in range(12 * 8):
+        altered = bytearray(frame)
+        altered[bit // 8] ^= 1 << bit % 8
+        try:
+            content = b"".join(decompressed(iter([bytes(altered) + end])))
+        except (ValueError, zstandard.ZstdError):
+            continue
+        assert content == data
+
+
+def test_a_frame_that_takes_more_than_it_holds() -> None:
+    """A megabyte at most needs few more bytes, so no more are gathered: blocks may be empty, and have no end."""
+    empty_block = b"\0\0\0"
+    header = zstandard.ZstdCompressor().compress(b"one")[:6]  # magic, flags, and how much it holds
+
+    def endless() -> Iterator[bytes]:
+        yield header
+        for _ in range(100):
+            yield empty_block * 10_000
+        raise AssertionError("it reads on")
+
+    with pytest.raises(ValueError, match="takes more than it holds"):
+        decompressed(endless())
 
 
 def test_frames_are_read_across() -> None:
@@ -365,43 +442,44 @@ def test_reader_closed_early(pair: tuple[tuple[str, ...], tuple[str, ...]]) -> N
         reader.read(1)
 
 
-def test_read_ahead(pair: tuple[tuple[str, ...], tuple[str, ...]]) -> None:
-    """It is the same content of the same stored bytes; at its end, or closed early, no thread is left."""
+def test_read_in_threads(pair: tuple[tuple[str, ...], tuple[str, ...]]) -> None:
+    """It is the same content of the same stored bytes, in order, in pieces of a MiB at most."""
     recipients, identities = pair
-    data = BITS(3 << 20) * 4
+    data = BITS(3 << 20) * 4 + b"end"
     repository, stored = store(data, recipients)
-    before = threading.active_count()
-    with DecodedReader(repository.reader(stored.key), stored.key, identities, ahead=True) as reader:
-        assert reader.read() == data
+    with open_decoded(repository, stored.key, identities) as reader:
+        pieces = contents(reader)
+        assert b"".join(pieces) == data
+        assert max(map(len, pieces)) <= 1 << 20
         assert (reader.stored_size, reader.stored_sha256) == (stored.size, stored.sha256)
-    with DecodedReader(repository.reader(stored.key), stored.key, identities, ahead=True) as reader:
-        assert reader.read(100) == data[:100]
-    for _ in range(20):
-        with DecodedReader(repository.reader(stored.key), stored.key, identities, ahead=True):
-            pass
-    with DecodedReader(repository.reader(stored.key), stored.key, identities, ahead=True) as reader:
-        reader.skip_rest()
-        assert (reader.stored_size, reader.stored_sha256) == (stored.size, stored.sha256)
-    assert threading.active_count() == before
 
 
-def test_read_ahead_beyond_damage(pair: tuple[tuple[str, ...], tuple[str, ...]]) -> None:
-    """What cannot be decoded any further is still read to its end, to be told by its size and digest."""
+def test_damage_that_threads_find(pair: tuple[tuple[str, ...], tuple[str, ...]]) -> None:
+    """All before it is taken; it is still read to its end, to be told by its size and digest."""
     recipients, identities = pair
-    repository, stored = store(BITS(6 << 20), recipients)
+    data = BITS(6 << 20)
+    repository, stored = store(data, recipients)
     altered = bytearray(stored_bytes(repository, stored))
-    altered[len(altered) // 2] ^= 1
+    altered[(2 << 20) + 500_000] ^= 1
     repository.put(stored.key, bytes(altered))
-    with DecodedReader(repository.reader(stored.key), stored.key, identities, ahead=True) as reader:
+    with open_decoded(repository, stored.key, identities) as reader:
+        taken: list[bytes] = []
+
+        def take(content: bytes) -> Callable[[], None]:
+            taken.append(content)
+            return lambda: None
+
         with pytest.raises(BackupDamaged, match=r"a\.zst"):
-            reader.read()
+            reader.read_in_threads(take)
+        assert len(taken) == 2 or (recipients and len(taken) < 2)  # age may have gone on to it already
+        assert data.startswith(b"".join(taken))
         reader.skip_rest()
         assert reader.stored_size == stored.size
         assert reader.stored_sha256 == hashlib.sha256(altered).hexdigest()
 
 
-def test_a_repository_that_fails_while_it_is_read_ahead() -> None:
-    """Its error reaches the caller as it is, and again."""
+def test_a_repository_that_fails_while_threads_read() -> None:
+    """Its error reaches the caller as it is, and again; so does one of who takes the content."""
     repository, stored = store(BITS(6 << 20))
     source = repository.reader(stored.key)
 
@@ -411,23 +489,50 @@ def test_a_repository_that_fails_while_it_is_read_ahead() -> None:
                 raise RepositoryUnavailable("It is away.")
             return source.read(size)
 
-    with DecodedReader(Failing(), stored.key, ahead=True) as reader:
-        for _ in range(2):
-            with pytest.raises(RepositoryUnavailable, match="It is away"):
-                reader.read()
+    with DecodedReader(Failing(), stored.key) as reader:
+        with pytest.raises(RepositoryUnavailable, match="It is away"):
+            contents(reader)
+        with pytest.raises(RepositoryUnavailable, match="It is away"):
+            reader.read()
+
+    def rest() -> None:
+        raise OSError("disk full")
+
+    with open_decoded(repository, stored.key) as reader, pytest.raises(OSError, match="disk full"):
+        contents(reader, rest)
 
 
-@pytest.mark.parametrize("ahead", [False, True])
-def test_another_digest(ahead: bool) -> None:
+def test_more_than_was_written() -> None:
+    """A few stored bytes can stand for any number, so there is a bound to what is decoded."""
+    repository, stored = store(bytes(5 << 20))
+    reads: list[Callable[[DecodedReader], object]] = [DecodedReader.read, contents]
+    for read in reads:
+        with open_decoded(repository, stored.key, most=5 << 20) as reader:
+            read(reader)
+        with (
+            open_decoded(repository, stored.key, most=(5 << 20) - 1) as reader,
+            pytest.raises(BackupDamaged, match="holds more than was written"),
+        ):
+            read(reader)
+
+
+def test_another_digest() -> None:
     """What can be decoded, but is not what was written, has no end."""
     repository, stored = store(b"content")
-    with DecodedReader(repository.reader(stored.key), stored.key, sha256=stored.sha256, ahead=ahead) as reader:
+    with DecodedReader(repository.reader(stored.key), stored.key, sha256=stored.sha256) as reader:
         assert reader.read() == b"content"
-    with DecodedReader(repository.reader(stored.key), stored.key, sha256="0" * 64, ahead=ahead) as reader:
+    with DecodedReader(repository.reader(stored.key), stored.key, sha256=stored.sha256) as reader:
+        assert contents(reader) == [b"content"]
+    with DecodedReader(repository.reader(stored.key), stored.key, sha256="0" * 64) as reader:
         assert reader.read(7) == b"content"
         for _ in range(2):
             with pytest.raises(BackupDamaged, match=f"SHA-256 is {stored.sha256}"):
                 reader.read(1)
+    with (
+        DecodedReader(repository.reader(stored.key), stored.key, sha256="0" * 64) as reader,
+        pytest.raises(BackupDamaged, match=f"SHA-256 is {stored.sha256}"),
+    ):
+        contents(reader)
 
 
 @pytest.mark.parametrize("after", [0, 1, 5_000_000])
