@@ -10,6 +10,8 @@ import struct
 from functools import cache
 from typing import Any
 
+Pages = bytes | memoryview
+
 PAGE_SIZE = 8192
 """Of every PostgreSQL that was not built for another one."""
 
@@ -27,7 +29,7 @@ _ROUNDS_OF_ZEROS = 2  # mix what came last
 _BATCH = 32  # pages; big integers of more do not stay in a processor's cache
 
 
-def page_checksums(pages: bytes, block: int) -> list[int]:
+def page_checksums(pages: Pages, block: int) -> list[int]:
     """The checksum that each of some whole pages should carry, the first being block number ``block``.
 
     By numpy where it is installed.
@@ -45,8 +47,8 @@ def has_numpy() -> bool:
     return True
 
 
-def by_numpy(pages: bytes, block: int) -> list[int]:
-    """The checksums, by numpy, row by row of all pages; a MB at once stays in a processor's cache."""
+def by_numpy(pages: Pages, block: int) -> list[int]:
+    """The checksums, by numpy, row by row of all pages."""
     import numpy as np
 
     # Any, as the types of numpy's newest releases are not for the oldest Python that this runs on.
@@ -67,7 +69,7 @@ def by_numpy(pages: bytes, block: int) -> list[int]:
     return checksums
 
 
-def by_integers(pages: bytes, block: int) -> list[int]:
+def by_integers(pages: Pages, block: int) -> list[int]:
     """The checksums, by big integers: they hold the lanes of all pages side by side, 64 bits apart, so that a
     multiplication cannot reach into the next lane."""
     step = PAGE_SIZE * _BATCH
@@ -78,7 +80,7 @@ def by_integers(pages: bytes, block: int) -> list[int]:
     ]
 
 
-def _batch_by_integers(pages: bytes, block: int) -> list[int]:
+def _batch_by_integers(pages: Pages, block: int) -> list[int]:
     count = len(pages) // PAGE_SIZE
     mask = int.from_bytes(b"\xff\xff\xff\xff\0\0\0\0" * (16 * count), "little")
     starts = int.from_bytes(_STARTS * count, "little")

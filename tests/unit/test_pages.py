@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from airflow_backup_guard.core import page_checksums
 from airflow_backup_guard.core.page_checksums import PAGE_SIZE, by_integers, by_numpy
-from airflow_backup_guard.core.pages import WholePages, check_pages, first_block
+from airflow_backup_guard.core.pages import PageFindings, PageRun, WholePages, check_pages, first_block
 
 START = 0x16_0000_1000
 
@@ -67,48 +67,71 @@ def test_both_ways_agree_on_many_pages() -> None:
         assert by_integers(content, block) == by_numpy(content, block)
 
 
-@pytest.mark.parametrize("size", [1, 100, PAGE_SIZE - 1, PAGE_SIZE, PAGE_SIZE + 1, 131_072, 99_999, 3 << 20])
-def test_a_page_may_be_in_two_pieces(size: int) -> None:
+def checked(content: bytes, block: int) -> PageFindings:
+    """What is found in whole pages."""
+    return check_pages(PageRun(block, [content], len(content)), START)
+
+
+@pytest.mark.parametrize("size", [1000, PAGE_SIZE - 1, PAGE_SIZE, PAGE_SIZE + 1, 131_072, 99_999, 1 << 20, 9 << 20])
+@pytest.mark.parametrize("end", [b"", b"half a page"])
+def test_pages_are_gathered(size: int, end: bytes) -> None:
     """Each page is in one run, with its number, whatever the pieces are; what is no whole page is in none."""
-    content = random.Random(size).randbytes(40 * PAGE_SIZE)
-    end = content + b"half a page"
+    content = random.Random(size).randbytes(1100 * PAGE_SIZE)
+    whole = content + end
     pages = WholePages(131072)
-    found = {}
-    for at in range(0, len(end), size):
-        for block, run in pages.feed(end[at : at + size]):
-            assert len(run) % PAGE_SIZE == 0
-            for start in range(0, len(run), PAGE_SIZE):
-                found[block + start // PAGE_SIZE] = run[start : start + PAGE_SIZE]
-    assert list(found) == list(range(131072, 131072 + 40))
-    assert b"".join(found.values()) == content
+    found = []
+    for at in range(0, len(whole), size):
+        run = pages.feed(whole[at : at + size], is_last=at + size >= len(whole))
+        if run is not None:
+            assert run.block == 131072 + sum(map(len, found)) // PAGE_SIZE
+            found.append(b"".join(run.pieces)[: run.size])
+            assert len(found[-1]) == run.size
+            assert run.size % PAGE_SIZE == 0
+    assert b"".join(found) == content
+    assert len(found) <= 3  # few and large
+
+
+@pytest.mark.parametrize("size", [0, 1, PAGE_SIZE - 1])
+def test_a_file_may_have_no_whole_page(size: int) -> None:
+    """Then there is nothing to check."""
+    run = WholePages(0).feed(bytes(size), is_last=True)
+    assert run is not None
+    assert check_pages(run, START).checked == 0
 
 
 def test_a_wrong_page_is_named_by_its_block() -> None:
     """Also far into a file; the block is part of what is summed."""
-    right = [page(number, block=131072 + number) for number in range(300)]
-    assert check_pages(b"".join(right), 131072, START).wrong == []
-    assert check_pages(b"".join(right), 0, START).wrong == list(range(300))
-    for number in (298, 299):
+    right = [page(number, block=131072 + number) for number in range(600)]
+    assert checked(b"".join(right), 131072).wrong == []
+    assert checked(b"".join(right), 0).wrong == list(range(600))
+    for number in (511, 512, 599):
         right[number] = flipped(right[number], 5000)
-    found = check_pages(b"".join(right[290:]), 131072 + 290, START)
-    assert (found.checked, found.wrong) == (10, [131072 + 298, 131072 + 299])
-    found.add(check_pages(b"".join(right[:290]), 131072 + 1, START))
-    assert (found.checked, len(found.wrong)) == (300, 292)
-    assert str(found) == "has a wrong page checksum in block 131073, 131074, 131075 and 289 more"
+    found = checked(b"".join(right[290:]), 131072 + 290)
+    assert (found.checked, found.wrong) == (310, [131072 + 511, 131072 + 512, 131072 + 599])
+    found.add(checked(b"".join(right[:290]), 131072 + 1))
+    assert (found.checked, len(found.wrong)) == (600, 293)
+    assert str(found) == "has a wrong page checksum in block 131073, 131074, 131075 and 290 more"
+
+
+def test_without_numpy_the_same_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is an extra."""
+    monkeypatch.setattr(page_checksums, "has_numpy", lambda: False)
+    content = b"".join(page(number, block=number if number % 5 else number + 1) for number in range(40))
+    assert (checked(content, 0).checked, checked(content, 0).wrong) == (40, list(range(0, 40, 5)))
 
 
 def test_pages_that_replay_repairs_or_that_are_new_are_passed_over() -> None:
     """What was written since the backup began may be torn; what was never filled has no checksum."""
     torn = flipped(page(0, lsn=START), 4096)
     unfilled = page(1, upper=0)[:8] + b"\0\0" + page(1, upper=0)[10:]
-    found = check_pages(torn + unfilled + bytes(PAGE_SIZE) + page(3), 0, START)
+    found = checked(torn + unfilled + bytes(PAGE_SIZE) + page(3), 0)
     assert (found.checked, found.wrong) == (1, [])
-    assert check_pages(flipped(page(0, lsn=START - 1), 4096), 0, START).wrong == [0]
+    assert checked(flipped(page(0, lsn=START - 1), 4096), 0).wrong == [0]
 
 
 def test_pages_of_another_size_are_no_damage() -> None:
     """A PostgreSQL may be built with other pages, which cannot be checked here."""
-    found = check_pages(flipped(page(0, size=32768), 5000), 0, START)
+    found = checked(flipped(page(0, size=32768), 5000), 0)
     assert (found.wrong, found.other_size) == ([], 1)
 
 
