@@ -16,9 +16,8 @@ from airflow_backup_guard.repository.in_turn import in_turn
 
 @pytest.fixture(autouse=True)
 def _no_thread_left() -> Iterator[None]:
-    before = threading.active_count()
     yield
-    assert threading.active_count() == before
+    assert not [thread for thread in threading.enumerate() if thread.name == "in-turn"]
 
 
 def nothing() -> None:
