@@ -90,26 +90,20 @@ def check_pages(run: PageRun, start_lsn: int) -> PageFindings:
     written since ``start_lsn``, where the backup began, may be torn, which the WAL of the backup repairs.
     """
     found = PageFindings()
-    content = memoryview(b"".join(run.pieces))[: run.size]
-    for start in range(0, run.size, PAGE_SIZE * _BATCH):
-        pages = content[start : start + PAGE_SIZE * _BATCH]
-        _check_batch(pages, run.block + start // PAGE_SIZE, start_lsn, found)
-    return found
-
-
-def _check_batch(pages: memoryview, block: int, start_lsn: int, found: PageFindings) -> None:
+    pages = memoryview(b"".join(run.pieces))[: run.size]
     stored = {}
     for number in range(len(pages) // PAGE_SIZE):
         high, low, checksum, _, _, upper, _, size = _HEADER.unpack_from(pages, number * PAGE_SIZE)
         if upper and high << 32 | low < start_lsn:
             stored[number] = (checksum, size & 0xFF00)
     if not stored:
-        return
-    found.checked += len(stored)
-    computed = page_checksums(pages, block)
+        return found
+    found.checked = len(stored)
+    computed = page_checksums(pages, run.block)
     for number, (checksum, size) in stored.items():
         if computed[number] != checksum:
             if size in _OTHER_SIZES:
                 found.other_size += 1
             else:
-                found.wrong.append(block + number)
+                found.wrong.append(run.block + number)
+    return found

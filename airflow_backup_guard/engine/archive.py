@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import tarfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Protocol
@@ -13,6 +14,7 @@ import google_crc32c
 
 from airflow_backup_guard.core.manifest import BackupManifest, ManifestFile
 from airflow_backup_guard.errors import BackupDamaged
+from airflow_backup_guard.repository.codec import DecodedReader
 
 CONTROL_FILE = "global/pg_control"
 # The only thing that PostgreSQL has in a tablespace: a folder of its version and that of its catalog.
@@ -32,12 +34,14 @@ class Digest(Protocol):
 
 @dataclass(frozen=True)
 class Member:
-    """One directory or file: ``path`` relative to the data directory, ``mode`` and ``mtime`` as the server has them."""
+    """One directory or file: ``path`` relative to the data directory, ``mode`` and ``mtime`` as the server has them,
+    ``size`` in bytes."""
 
     path: str
     mode: int
     mtime: float
     is_folder: bool
+    size: int = 0
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,11 @@ class Piece:
     member: Member
     offset: int
     content: bytes
-    is_last: bool
+
+    @property
+    def is_last(self) -> bool:
+        """Whether the member ends with it."""
+        return self.offset + len(self.content) == self.member.size
 
 
 class ArchiveReader:
@@ -63,7 +71,6 @@ class ArchiveReader:
         self._header = b""
         self._member: Member | None = None
         self._digest: Digest | None = None
-        self._size = 0
         self._offset = 0
         self._padding = 0
         self._begun = False
@@ -73,13 +80,38 @@ class ArchiveReader:
         self.files = 0
         self.control_file = b""
 
+    def read(
+        self,
+        stream: DecodedReader,
+        begin: Callable[[Piece], Callable[[], None]],
+        on_done: Callable[[int], None] = lambda size: None,
+    ) -> None:
+        """Read all of the archive, in several threads.
+
+        ``begin`` is given every piece in order, by one thread at a time; what it returns is called by the same thread
+        while others go on, and then ``on_done`` with how many bytes of the archive that was.
+        """
+
+        def take(content: bytes) -> Callable[[], None]:
+            begun = [begin(piece) for piece in self.feed(content)]
+
+            def end() -> None:
+                for end_piece in begun:
+                    end_piece()
+                on_done(len(content))
+
+            return end
+
+        stream.read_in_threads(take)
+        self.finish()
+
     def feed(self, content: bytes) -> list[Piece]:
         """The next bytes of the archive; returns what of its members is in them, uncopied where it is all of them."""
         pieces = []
         at = 0
         while at < len(content) and not self._ended:  # what follows the end mark only pads
             if self._member is not None:
-                end = min(at + self._size - self._offset, len(content))
+                end = min(at + self._member.size - self._offset, len(content))
                 pieces.append(self._piece(self._member, content[at:end]))
             elif self._padding:
                 end = min(at + self._padding, len(content))
@@ -114,29 +146,28 @@ class ArchiveReader:
             self._ended = True
             return []
         path = ("" if self._name == "base" else f"pg_tblspc/{self._name}/") + _path_in(self._name, header.name)
-        member = Member(path, header.mode, header.mtime, header.isdir())
-        if member.is_folder:
-            return [Piece(member, 0, b"", True)]
-        self._member = member
+        if header.isdir():
+            return [Piece(Member(path, header.mode, header.mtime, True), 0, b"")]
+        self._member = Member(path, header.mode, header.mtime, False, header.size)
         self._digest = digest_of(self._manifest.files.get(path))
-        self._size = header.size
         self._offset = 0
-        return [] if header.size else [self._piece(member, b"")]
+        return [] if header.size else [self._piece(self._member, b"")]
 
     def _piece(self, member: Member, content: bytes) -> Piece:
         if self._digest is not None:
             self._digest.update(content)
         if member.path == CONTROL_FILE:
             self.control_file += content
-        piece = Piece(member, self._offset, content, self._offset + len(content) == self._size)
+        piece = Piece(member, self._offset, content)
         self._offset += len(content)
         if piece.is_last:
-            self._check(member.path)
+            self._check(member)
             self._member = None
-            self._padding = -self._size % tarfile.BLOCKSIZE
+            self._padding = -member.size % tarfile.BLOCKSIZE
         return piece
 
-    def _check(self, path: str) -> None:
+    def _check(self, member: Member) -> None:
+        path = member.path
         expected = self._manifest.files.get(path)
         twice = path in self._seen
         self._seen.add(path)
@@ -144,8 +175,8 @@ class ArchiveReader:
             self._tell(path, "is in an archive more than once")
         elif expected is None:
             self._tell(path, "is in an archive, but not in the manifest")
-        elif self._size != expected.size:
-            self._tell(path, f"has {self._size} bytes, and {expected.size} in the manifest")
+        elif member.size != expected.size:
+            self._tell(path, f"has {member.size} bytes, and {expected.size} in the manifest")
         elif self._digest is not None and self._digest.hexdigest() != expected.checksum:
             found = f"{expected.algorithm} {self._digest.hexdigest()}"
             self._tell(path, f"has {found}, and {expected.checksum} in the manifest")

@@ -145,19 +145,7 @@ class Examination:
             return replace(self._look_at_plain(part, content), whole=False)
         archive = ArchiveReader(self.manifest, part.name)
         pages = ArchivePages(self._record.start_lsn) if self._record.snapshot.cluster.data_checksums else None
-
-        def take(content: bytes) -> Callable[[], None]:
-            pieces = archive.feed(content)
-            checks = [pages.begin(piece) for piece in pieces] if pages else []
-
-            def check() -> None:
-                for check_piece in checks:
-                    check_piece()
-
-            return check
-
-        content.read_in_threads(take)
-        archive.finish()
+        archive.read(content, pages.begin if pages else lambda piece: lambda: None)
         if archive.control_file:
             self.control_file = True
             self.system_identifiers.add(system_identifier(archive.control_file))

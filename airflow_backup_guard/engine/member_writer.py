@@ -51,7 +51,6 @@ class MemberWriter(AbstractContextManager["MemberWriter"]):
                 self._open.add(self._last)
         file = self._last
         assert file is not None  # noqa: S101
-        file.begin(is_last=piece.is_last)
         return lambda: self._write(file, piece)
 
     def __exit__(self, *exception: object) -> None:
@@ -81,14 +80,7 @@ class _File:
         self._owner = owner
         self._lock = threading.Lock()
         self._descriptor = -1
-        self._begun = 0
         self._written = 0
-        self._all_begun = False
-
-    def begin(self, *, is_last: bool) -> None:
-        """Know of one more piece."""
-        self._begun += 1
-        self._all_begun = is_last
 
     def write(self, piece: Piece) -> bool:
         """Whether with this piece all of it is written."""
@@ -100,9 +92,8 @@ class _File:
                 written = os.pwrite(self._descriptor, content, at)
                 at += written
                 content = content[written:]
-            self._written += 1
-            # Any other that was begun meanwhile has its own to write, and so is not counted yet.
-            if not self._all_begun or self._written < self._begun:
+            self._written += len(piece.content)
+            if self._written < self._member.size:
                 return False
             os.fchmod(self._descriptor, self._member.mode & 0o777)
             if self._owner is not None:

@@ -21,7 +21,7 @@ from airflow_backup_guard.core.backup import BackupRecord, StoredPart, Tablespac
 from airflow_backup_guard.core.manifest import BackupManifest, bound_of, parse_manifest
 from airflow_backup_guard.core.units import Rate, Size
 from airflow_backup_guard.engine import catalog, left_by
-from airflow_backup_guard.engine.archive import CONTROL_FILE, ArchiveReader
+from airflow_backup_guard.engine.archive import CONTROL_FILE, ArchiveReader, Piece
 from airflow_backup_guard.engine.member_writer import MemberWriter, Owner
 from airflow_backup_guard.engine.reading import MeteredReader, ReadingMeter
 from airflow_backup_guard.engine.restore_journal import Aim, Finished, Journal
@@ -334,20 +334,12 @@ class _Restore:
     def _write_archive(self, part: StoredPart) -> Finished:
         reader = ArchiveReader(self.manifest, part.name)
 
-        def take(content: bytes) -> Callable[[], None]:
-            pieces = [p for p in reader.feed(content) if p.member.path not in (CONTROL_FILE, _STANDBY_SIGNAL)]
-            writes = [writer.begin(piece) for piece in pieces]
-
-            def write() -> None:
-                for write_piece in writes:
-                    write_piece()
-                self._progress(len(content))
-
-            return write
+        def begin(piece: Piece) -> Callable[[], None]:
+            left_out = piece.member.path in (CONTROL_FILE, _STANDBY_SIGNAL)
+            return (lambda: None) if left_out else writer.begin(piece)
 
         with MemberWriter(self.target, self.owner) as writer, self._open(part) as stream:
-            stream.read_in_threads(take)
-        reader.finish()
+            reader.read(stream, begin, self._progress)
         if reader.problems:
             path, why = next(iter(reader.problems.items()))
             raise BackupDamaged(

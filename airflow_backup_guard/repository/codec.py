@@ -16,7 +16,7 @@ from airflow_backup_guard.repository.frames import Frame, frames
 from airflow_backup_guard.repository.in_turn import in_turn
 
 _READ = 1 << 20
-_AGE_PIECE = 1 << 18
+_AGE_PIECE = 1 << 18  # an AgeFilter holds as many bytes as come at once, and their output
 _KEPT = 16 << 20
 
 
@@ -254,7 +254,7 @@ class DecodedReader(io.BufferedIOBase):
     def _decrypted(self) -> Iterator[bytes]:
         self._age = age = decryption(self._identities, self._key)
         for chunk in header_bounded(self._stored_chunks()):
-            for start in range(0, len(chunk), _AGE_PIECE):  # it holds as many as come at once, and their output
+            for start in range(0, len(chunk), _AGE_PIECE):
                 yield age.feed(chunk[start : start + _AGE_PIECE])
         yield age.finish()
 

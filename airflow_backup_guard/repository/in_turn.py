@@ -10,7 +10,6 @@ from typing import Generic, TypeVar
 Thing = TypeVar("Thing")
 Prepared = TypeVar("Prepared")
 
-
 _PROCESSORS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 THREADS = min(4, max(2, _PROCESSORS))
 """One for each processor: more than there are only disturb each other, and more than a few wait for their turn. But two

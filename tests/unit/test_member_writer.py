@@ -13,14 +13,14 @@ import pytest
 from airflow_backup_guard.engine.archive import Member, Piece
 from airflow_backup_guard.engine.member_writer import MemberWriter, Owner
 
-FILE = Member("base/1", 0o640, 1_717_268_400.0, False)
-BASE = Piece(Member("base", 0o750, 1_717_268_400.0, True), 0, b"", True)
+BASE = Piece(Member("base", 0o750, 1_717_268_400.0, True), 0, b"")
 
 
-def pieces_of(member: Member, content: bytes, size: int) -> list[Piece]:
+def pieces_of(path: str, content: bytes, size: int) -> list[Piece]:
     """A file's content in pieces; one that is empty if there is none."""
+    member = Member(path, 0o640, 1_717_268_400.0, False, len(content))
     starts = range(0, len(content), size) or [0]
-    return [Piece(member, at, content[at : at + size], at + size >= len(content)) for at in starts]
+    return [Piece(member, at, content[at : at + size]) for at in starts]
 
 
 @pytest.fixture(autouse=True)
@@ -39,11 +39,7 @@ def test_pieces_in_any_order(tmp_path: Path, seed: int) -> None:
     owner = Owner(os.geteuid(), os.getegid())
     with MemberWriter(tmp_path, owner) as writer:
         writer.begin(BASE)()
-        writes = [
-            writer.begin(piece)
-            for path, content in files.items()
-            for piece in pieces_of(Member(path, 0o640, 1_717_268_400.0, False), content, 100)
-        ]
+        writes = [writer.begin(piece) for path, content in files.items() for piece in pieces_of(path, content, 100)]
         chance.shuffle(writes)
         for write in writes:
             write()
@@ -58,7 +54,7 @@ def test_a_file_of_which_not_all_came(tmp_path: Path) -> None:
     """It is left as it is, and closed."""
     with MemberWriter(tmp_path, None) as writer:
         writer.begin(BASE)()
-        first, _, last = [writer.begin(piece) for piece in pieces_of(FILE, b"abc", 1)]
+        first, _, last = [writer.begin(piece) for piece in pieces_of("base/1", b"abc", 1)]
         last()
         first()
     assert (tmp_path / "base/1").read_bytes() == b"a\0c"
@@ -69,13 +65,13 @@ def test_a_file_that_is_there_is_not_overwritten(tmp_path: Path) -> None:
     (tmp_path / "base").mkdir()
     with MemberWriter(tmp_path, None) as writer:
         writer.begin(BASE)()
-        [write] = [writer.begin(piece) for piece in pieces_of(FILE, b"first", 10)]
+        [write] = [writer.begin(piece) for piece in pieces_of("base/1", b"first", 10)]
         write()
-        [again] = [writer.begin(piece) for piece in pieces_of(FILE, b"second", 10)]
+        [again] = [writer.begin(piece) for piece in pieces_of("base/1", b"second", 10)]
         with pytest.raises(FileExistsError, match="base/1"):
             again()
         with pytest.raises(FileExistsError, match="base/1"):
-            writer.begin(Piece(Member("base/1", 0o700, 0.0, True), 0, b"", True))
+            writer.begin(Piece(Member("base/1", 0o700, 0.0, True), 0, b""))
     assert (tmp_path / "base/1").read_bytes() == b"first"
 
 
@@ -84,10 +80,10 @@ def test_a_full_disk(tmp_path: Path) -> None:
     (tmp_path / "base").mkdir()
     (tmp_path / "base/1").symlink_to("/dev/full")
     with MemberWriter(tmp_path, None) as writer:
-        [write] = [writer.begin(piece) for piece in pieces_of(FILE, b"x", 10)]
+        [write] = [writer.begin(piece) for piece in pieces_of("base/1", b"x", 10)]
         with pytest.raises(FileExistsError):  # links are not followed, either
             write()
     with MemberWriter(Path("/dev"), None) as writer:
-        [write] = [writer.begin(piece) for piece in pieces_of(Member("no/1", 0o600, 0.0, False), b"x", 10)]
+        [write] = [writer.begin(piece) for piece in pieces_of("no/1", b"x", 10)]
         with pytest.raises(FileNotFoundError, match="no/1"):
             write()
